@@ -1,0 +1,2 @@
+//! The `worldline` command.
+fn main() {}

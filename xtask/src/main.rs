@@ -1,0 +1,2 @@
+//! Project tasks: play, test, tidy.
+fn main() {}
