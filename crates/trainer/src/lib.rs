@@ -1,1 +1,5 @@
-//! worldline-trainer
+//! From replays to a cartridge: dataset, training, quantization, fidelity.
+//!
+//! This room never knows chains or servers.
+
+pub mod dataset;
