@@ -1,0 +1,151 @@
+//! `cargo xtask bench`: runs the benchmarks, and keeps what they printed with where they ran.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::env::{self, Outcome};
+use crate::{play, run};
+
+const HELP: &str = "\
+cargo xtask bench [NAME…]
+
+Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
+told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
+the load of the machine. `baselines` compares with PyTorch and ONNX Runtime; it needs Python and
+installs both into a virtual environment in the cache folder.";
+
+/// What runs when nothing is named.
+const NAMES: [&str; 2] = ["physics", "sessions"];
+
+pub(crate) fn main(arguments: &[String]) -> Outcome {
+    if arguments
+        .iter()
+        .any(|argument| argument == "-h" || argument == "--help")
+    {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let mut names: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names.extend(NAMES);
+    }
+    let worldline = run::step("worldline command", play::build)?;
+    for name in names {
+        let mut command = match name {
+            "baselines" => baselines(&worldline)?,
+            _ => {
+                let mut command = Command::new(&worldline);
+                command.args(["bench", name, "--json"]);
+                command
+            }
+        };
+        run::step(name, || record(name, &mut command))?;
+    }
+    Ok(())
+}
+
+/// Runs the command and writes `benches/runs/NAME-SECONDS.json`.
+fn record(name: &str, command: &mut Command) -> Outcome {
+    let before = load();
+    let (text, success) = run::follow(command)?;
+    if !success {
+        return Err(format!("`{}` failed", run::show(command)));
+    }
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    let folder = env::root().join("benches").join("runs");
+    let path = folder.join(format!("{name}-{seconds}.json"));
+    let document = format!(
+        "{{\n\"command\": {},\n\"processor\": {},\n\"cores\": {},\n\"load_before\": {},\n\
+         \"load_after\": {},\n\"commit\": {},\n\"output\": {}\n}}\n",
+        quote(&run::show(command)),
+        quote(&processor()),
+        std::thread::available_parallelism().map_or(1, usize::from),
+        quote(&before),
+        quote(&load()),
+        quote(&commit()),
+        text.trim(),
+    );
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(&path, document))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("kept in {}", path.display());
+    Ok(())
+}
+
+/// The comparison with PyTorch and ONNX Runtime, in its own Python environment.
+fn baselines(worldline: &Path) -> Outcome<Command> {
+    let folder = env::root().join("benches").join("baselines");
+    let venv = env::cache()?.join("baselines");
+    let python = venv.join("bin").join("python");
+    let requirements = folder.join("requirements.txt");
+    if !python.is_file() {
+        let system = env::on_path(&["python3", "python"]).ok_or("Python 3 is needed")?;
+        run::finish(Command::new(system).args(["-m", "venv"]).arg(&venv))?;
+    }
+    let mut install = Command::new(&python);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+    ]);
+    run::finish(install.arg(requirements))?;
+    let mut command = Command::new(python);
+    command
+        .arg(folder.join("compare.py"))
+        .arg("--worldline")
+        .arg(worldline);
+    Ok(command)
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    name.map_or_else(
+        || "unknown".into(),
+        |name| name.trim_matches([' ', '\t', ':']).to_owned(),
+    )
+}
+
+/// The one, five and fifteen minute load averages.
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn commit() -> String {
+    let root = env::root().to_string_lossy().into_owned();
+    let said = env::printed("git", &["-C", &root, "describe", "--always", "--dirty"]);
+    said.unwrap_or_default().trim().to_owned()
+}
+
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push(' '),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn text_becomes_json() {
+        assert_eq!(quote("a \"b\"\n"), r#""a \"b\" ""#);
+    }
+}

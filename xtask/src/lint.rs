@@ -1,0 +1,60 @@
+//! `cargo xtask lint`: everything that can be said about the code without running it.
+
+use crate::env::{self, Outcome};
+use crate::{run, tidy};
+
+const HELP: &str = "\
+cargo xtask lint
+
+Formatting, clippy with warnings denied, the documentation's build with warnings denied, the
+`no_std` crates on a target without a standard library, the kernels on aarch64, and `tidy`.";
+
+/// Crates whose core runs where there is no standard library.
+pub(crate) const NO_STD: [&str; 3] = ["worldline-abi", "worldline-mamba2", "worldline-cartridge"];
+/// A target that has `core` and nothing else.
+const BARE: &str = "x86_64-unknown-none";
+/// Where the NEON kernel is compiled.
+const ARM: &str = "aarch64-unknown-linux-gnu";
+
+pub(crate) fn main(arguments: &[String]) -> Outcome {
+    match arguments.first().map(String::as_str) {
+        None => {}
+        Some("-h" | "--help") => {
+            println!("{HELP}");
+            return Ok(());
+        }
+        Some(other) => return Err(format!("`{other}` is not an option of lint\n\n{HELP}")),
+    }
+    let cargo = |name: &str, arguments: &[&str]| {
+        run::step(name, || {
+            let mut command = env::cargo(arguments)?;
+            command.env("RUSTDOCFLAGS", "-D warnings");
+            run::finish(&mut command)
+        })
+    };
+    cargo("format", &["fmt", "--all", "--check"])?;
+    run::step("tidy", || tidy::main(&[]))?;
+    let workspace = ["--workspace", "--all-features", "--locked"];
+    let mut clippy = vec!["clippy", "--all-targets"];
+    clippy.extend(workspace);
+    clippy.extend(["--", "-D", "warnings"]);
+    cargo("clippy", &clippy)?;
+    let mut doc = vec!["doc", "--no-deps"];
+    doc.extend(workspace);
+    cargo("documentation", &doc)?;
+
+    let mut core = vec!["check", "--locked", "--no-default-features"];
+    for package in NO_STD {
+        core.extend(["--package", package]);
+    }
+    for (name, target) in [("bare metal", BARE), ("aarch64", ARM)] {
+        if env::printed("rustup", &["target", "add", target]).is_none() {
+            println!("── {name}: SKIPPED, rustup could not add the target {target}");
+            continue;
+        }
+        let mut check = core.clone();
+        check.extend(["--target", target]);
+        cargo(name, &check)?;
+    }
+    Ok(())
+}

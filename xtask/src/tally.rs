@@ -1,0 +1,169 @@
+//! Reads how many tests passed, failed and were skipped from what the runners print.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Tests by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
+    }
+}
+
+impl Tally {
+    /// One test, not run.
+    pub(crate) const SKIPPED: Tally = Tally {
+        passed: 0,
+        failed: 0,
+        skipped: 1,
+    };
+
+    /// A runner that ended badly without naming a failed test (a build error, a crash) counts as
+    /// one failure.
+    pub(crate) fn with_exit(mut self, success: bool) -> Tally {
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        }
+        self
+    }
+}
+
+/// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, summed over all test programs.
+pub(crate) fn cargo(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("test result: "))
+    {
+        let counts = line.split_once(". ").map_or(line, |(_, counts)| counts);
+        for part in counts.split(';') {
+            add(&mut tally, part);
+        }
+    }
+    tally
+}
+
+/// Vitest's `      Tests  1 failed | 12 passed | 2 skipped (15)`.
+pub(crate) fn vitest(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Tests  "))
+    {
+        let counts = line.split('(').next().unwrap_or_default();
+        for part in counts.split('|') {
+            add(&mut tally, part);
+        }
+    }
+    tally
+}
+
+/// Node's own runner: `# pass 3`, `# fail 0`, `# skipped 1`, `# cancelled 0`.
+pub(crate) fn node(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some("#"), Some(kind), Some(count), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let Ok(count) = count.parse::<u64>() else {
+            continue;
+        };
+        match kind {
+            "pass" => tally.passed += count,
+            "fail" | "cancelled" => tally.failed += count,
+            "skipped" | "todo" => tally.skipped += count,
+            _ => {}
+        }
+    }
+    tally
+}
+
+/// Adds `3 passed`, `1 ignored`, ….
+fn add(tally: &mut Tally, part: &str) {
+    let mut words = part.split_whitespace();
+    let Some(count) = words.next().and_then(|word| word.parse::<u64>().ok()) else {
+        return;
+    };
+    match words.next() {
+        Some("passed") => tally.passed += count,
+        Some("failed") => tally.failed += count,
+        Some("ignored" | "skipped" | "todo") => tally.skipped += count,
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_programs_are_summed() {
+        let text = "\
+running 2 tests
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s
+test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s";
+        assert_eq!(
+            cargo(text),
+            Tally {
+                passed: 6,
+                failed: 5,
+                skipped: 1
+            }
+        );
+    }
+
+    #[test]
+    fn vitest_counts_tests_and_not_files() {
+        let text = " Test Files  1 failed | 2 passed (3)\n      Tests  1 failed | 12 passed (13)\n";
+        assert_eq!(
+            vitest(text),
+            Tally {
+                passed: 12,
+                failed: 1,
+                skipped: 0
+            }
+        );
+    }
+
+    #[test]
+    fn node_counts_what_was_cancelled_as_failed() {
+        let text =
+            "ok 1 - a\n# tests 5\n# pass 3\n# fail 0\n# cancelled 1\n# skipped 1\n# todo 0\n";
+        assert_eq!(
+            node(text),
+            Tally {
+                passed: 3,
+                failed: 1,
+                skipped: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_runner_that_dies_without_a_word_is_a_failure() {
+        assert_eq!(cargo("error: could not compile").with_exit(false).failed, 1);
+        assert_eq!(Tally::default().with_exit(true), Tally::default());
+    }
+}

@@ -1,0 +1,173 @@
+//! `cargo xtask test`: every test of the house, one summary line.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::env::{self, Outcome};
+use crate::tally::{self, Tally};
+use crate::{play, run, site};
+
+const HELP: &str = "\
+cargo xtask test [--slow]
+
+Sets up what the tests need (site packages; Chromium from Debian when run as root), then runs
+the Rust tests of all crates and features, the documentation's examples, the site's type check
+and tests, and the browser test against the real server. Ends with one line:
+
+  N passed, N failed, N skipped
+
+  --slow   also run the long checks (full fidelity, long traces)";
+
+/// Names under which distributions install Chromium.
+const CHROMIUM: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+];
+/// What Debian calls them.
+const DEBIAN_PACKAGES: [&str; 3] = ["chromium", "chromium-driver", "fonts-dejavu-core"];
+
+pub(crate) fn main(arguments: &[String]) -> Outcome {
+    let mut slow = false;
+    for argument in arguments {
+        match argument.as_str() {
+            "--slow" => slow = true,
+            "-h" | "--help" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(format!("`{other}` is not an option of test\n\n{HELP}")),
+        }
+    }
+    env::require_node()?;
+    let mut total = Tally::default();
+    let mut notes = Vec::new();
+
+    total += count("rust", || rust(slow))?;
+    site::build()?;
+    total += count("site types", site_types)?;
+    total += count("site", site_tests)?;
+    total += match run::step("chromium", chromium) {
+        Ok(chromium) => {
+            let worldline = run::step("worldline command", play::build)?;
+            count("browser", || browser(&chromium, &worldline, slow))?
+        }
+        Err(reason) => {
+            notes.push(format!("SKIPPED the browser test: {reason}"));
+            Tally::SKIPPED
+        }
+    };
+    println!();
+    for note in notes {
+        println!("{note}");
+    }
+    println!("{total}");
+    if total.failed == 0 {
+        Ok(())
+    } else {
+        Err("tests failed".into())
+    }
+}
+
+fn count(name: &str, work: impl FnOnce() -> Outcome<Tally>) -> Outcome<Tally> {
+    let tally = run::step(name, work)?;
+    println!("── {name}: {tally}");
+    Ok(tally)
+}
+
+/// Unit, integration and documentation tests of every crate with every feature.
+fn rust(slow: bool) -> Outcome<Tally> {
+    let mut command = env::cargo(&[
+        "test",
+        "--workspace",
+        "--all-features",
+        "--no-fail-fast",
+        "--locked",
+    ])?;
+    if slow {
+        // Examples marked `ignore` in documentation are not tests, so libraries and binaries only.
+        command.args(["--all-targets", "--", "--include-ignored"]);
+    }
+    let (text, success) = run::follow(&mut command)?;
+    let mut tally = tally::cargo(&text).with_exit(success);
+    if slow {
+        let (text, success) = run::follow(&mut env::cargo(&[
+            "test",
+            "--workspace",
+            "--all-features",
+            "--doc",
+            "--locked",
+        ])?)?;
+        tally += tally::cargo(&text).with_exit(success);
+    }
+    Ok(tally)
+}
+
+/// The type check counts as one test.
+fn site_types() -> Outcome<Tally> {
+    let (_, success) = run::follow(&mut site::npm(
+        &site::folder(),
+        &["run", "--silent", "check"],
+    ))?;
+    Ok(Tally {
+        passed: u64::from(success),
+        ..Tally::default()
+    }
+    .with_exit(success))
+}
+
+fn site_tests() -> Outcome<Tally> {
+    let (text, success) = run::follow(&mut site::npm(
+        &site::folder(),
+        &["run", "--silent", "test"],
+    ))?;
+    Ok(tally::vitest(&text).with_exit(success))
+}
+
+/// A full match between two browsers through the real server.
+fn browser(chromium: &std::path::Path, worldline: &std::path::Path, slow: bool) -> Outcome<Tally> {
+    let folder = env::root().join("tests").join("browser");
+    site::install(&folder)?;
+    let mut command = Command::new("node");
+    command
+        .args(["--test", "--test-reporter=tap", "--test-timeout=600000"])
+        .arg("match.test.mjs")
+        .current_dir(&folder)
+        .env("CHROMIUM", chromium)
+        .env("WORLDLINE", worldline)
+        .env("SCREENSHOTS", env::target()?.join("screenshots"))
+        .env("SLOW", if slow { "1" } else { "" });
+    let (text, success) = run::follow(&mut command)?;
+    Ok(tally::node(&text).with_exit(success))
+}
+
+/// Chromium's path; installs it first where this process may.
+fn chromium() -> Outcome<PathBuf> {
+    if let Some(named) = std::env::var_os("CHROMIUM").filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(named));
+    }
+    if let Some(found) = env::on_path(&CHROMIUM) {
+        return Ok(found);
+    }
+    let packages = DEBIAN_PACKAGES.join(" ");
+    if !env::is_administrator() || env::on_path(&["apt-get"]).is_none() {
+        return Err(format!(
+            "Chromium was not found. Install it (on Debian: `sudo apt-get install {packages}`), or \
+             name it in the variable CHROMIUM."
+        ));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        run::finish(&mut command)
+    };
+    apt(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(DEBIAN_PACKAGES);
+    apt(&install)?;
+    env::on_path(&CHROMIUM)
+        .ok_or_else(|| format!("`{packages}` installed, yet no Chromium on the path"))
+}
