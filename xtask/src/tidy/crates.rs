@@ -189,7 +189,11 @@ fn top_comment(path: &str, text: &str) -> Vec<String> {
         .iter()
         .filter_map(|package| package.strip_prefix(PREFIX))
         .any(|name| path == format!("crates/{name}/src/lib.rs"));
-    if no_std && !(text.contains("no_std)]")) {
+    if no_std
+        && !["#![no_std]", ", no_std)]"]
+            .iter()
+            .any(|mark| text.contains(mark))
+    {
         problems.push(format!("{path}: must be `no_std` at its core"));
     }
     problems
