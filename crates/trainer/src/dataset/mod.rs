@@ -11,6 +11,7 @@ mod frame;
 mod manifest;
 mod replay;
 mod split;
+mod starts;
 
 pub use cache::{CacheError, FORMAT_VERSION, cache_folder};
 pub use files::{SourceError, Sources};
@@ -21,6 +22,7 @@ pub use replay::{
     read_replay,
 };
 pub use split::{Split, VALIDATION_PER_MILLE};
+pub use starts::{Start, start_states};
 
 use std::collections::BTreeMap;
 
