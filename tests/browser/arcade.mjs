@@ -1,0 +1,84 @@
+// Starts the real server and a real browser for the tests, and stops both.
+
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { chromium } from 'playwright-core';
+
+const ROOT = resolve(import.meta.dirname, '..', '..');
+/** How long the server may take to answer, milliseconds. */
+const START_MS = 30_000;
+
+/** What a browser without a display, a network or an own sandbox needs to behave. */
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  // Two windows play at once; the one behind must not be slowed down.
+  '--disable-background-timer-throttling',
+  '--disable-backgrounding-occluded-windows',
+  '--disable-renderer-backgrounding',
+];
+
+/** A loopback port that was free a moment ago. */
+async function freePort() {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await new Promise((done) => probe.once('listening', done));
+  const { port } = probe.address();
+  await new Promise((done) => probe.close(done));
+  return port;
+}
+
+/** The `worldline serve` of this tree on loopback, with an empty data folder. */
+export async function startArcade() {
+  const binary = required('WORLDLINE');
+  const data = await mkdtemp(join(tmpdir(), 'worldline-browser-test-'));
+  const port = await freePort();
+  const site = join(ROOT, 'web', 'dist');
+  const worlds = join(ROOT, 'worlds');
+  const child = spawn(
+    binary,
+    ['serve', '--port', `${port}`, '--worlds', worlds, '--site', site, '--data', data],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  let log = '';
+  child.stdout.on('data', (text) => (log += text));
+  child.stderr.on('data', (text) => (log += text));
+  const ended = new Promise((done) => child.once('exit', done));
+  const address = `http://127.0.0.1:${port}`;
+  const stop = async () => {
+    child.kill('SIGINT');
+    await Promise.race([ended, sleep(10_000).then(() => child.kill('SIGKILL'))]);
+    await rm(data, { recursive: true, force: true });
+  };
+  const deadline = Date.now() + START_MS;
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`the server ended at once:\n${log}`);
+    const answer = await fetch(`${address}/api/worlds`).catch(() => null);
+    if (answer?.ok) break;
+    if (Date.now() > deadline) {
+      await stop();
+      throw new Error(`the server did not answer in ${START_MS} ms:\n${log}`);
+    }
+    await sleep(50);
+  }
+  return { address, data, stop, log: () => log };
+}
+
+/** Headless Chromium with a fresh profile. */
+export function startBrowser() {
+  return chromium.launch({ executablePath: required('CHROMIUM'), headless: true, args: FLAGS });
+}
+
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set; run this by \`cargo xtask test\``);
+  return value;
+}
