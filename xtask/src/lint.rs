@@ -43,17 +43,19 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     doc.extend(workspace);
     cargo("documentation", &doc)?;
 
-    let mut core = vec!["check", "--locked", "--no-default-features"];
-    for package in NO_STD {
-        core.extend(["--package", package]);
-    }
-    for (name, target) in [("bare metal", BARE), ("aarch64", ARM)] {
+    for (name, target, features) in [
+        ("bare metal", BARE, &["--no-default-features"][..]),
+        ("aarch64", ARM, &[]),
+    ] {
         if env::printed("rustup", &["target", "add", target]).is_none() {
             println!("── {name}: SKIPPED, rustup could not add the target {target}");
             continue;
         }
-        let mut check = core.clone();
-        check.extend(["--target", target]);
+        let mut check = vec!["check", "--locked", "--target", target];
+        check.extend(features);
+        for package in NO_STD {
+            check.extend(["--package", package]);
+        }
         cargo(name, &check)?;
     }
     Ok(())
