@@ -430,6 +430,13 @@ impl<'a> Reader<'a> {
 impl<'a> Plan<'a> {
     /// Reads and checks a plan.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PlanError> {
+        let plan = Self::view(bytes)?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Finds the arrays and trusts their contents: for bytes that [`Plan::parse`] accepted before.
+    pub fn view(bytes: &'a [u8]) -> Result<Self, PlanError> {
         let mut reader = Reader(bytes);
         let header = &reader.take::<PlanHeader>(1)?[0];
         if header.version != PLAN_VERSION {
@@ -451,11 +458,11 @@ impl<'a> Plan<'a> {
         if !reader.0.is_empty() {
             return Err(PlanError::Size);
         }
-        plan.check()?;
         Ok(plan)
     }
 
-    fn check(&self) -> Result<(), PlanError> {
+    /// Checks every index and range.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
         let h = self.header;
         let players_ok = match h.kind {
             KIND_WORLD => usize::from(h.head_players) == PLAYERS,
