@@ -69,7 +69,7 @@ export async function startArcade() {
     }
     await sleep(50);
   }
-  return { address, data, stop, log: () => log };
+  return { address, data, worlds, stop };
 }
 
 /** Headless Chromium with a fresh profile. */

@@ -39,7 +39,6 @@ fn main() -> ExitCode {
         "lint" => lint::main(&rest),
         "ci" => lint::main(&rest).and_then(|()| test::main(&[])),
         "bench" => bench::main(&rest),
-        play::OPEN_WHEN_READY => play::open_when_ready(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(())

@@ -1,10 +1,8 @@
 //! `cargo xtask play`: from a fresh clone to the arcade in a browser.
 
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
 
 use crate::env::{self, Outcome};
 use crate::{run, site};
@@ -20,10 +18,6 @@ trainer), and starts the arcade on loopback. Ctrl-C stops it.
 
 /// The port that `play` listens on.
 const PORT: u16 = 7777;
-/// How long the browser waits for the server.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The hidden task that opens a browser once the server answers.
-pub(crate) const OPEN_WHEN_READY: &str = "open-when-ready";
 
 pub(crate) fn main(arguments: &[String]) -> Outcome {
     let mut port = PORT;
@@ -53,17 +47,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         start.elapsed().as_secs_f64()
     );
 
-    let address = format!("http://127.0.0.1:{port}");
-    println!("\n   Worldline is at  {address}\n   Ctrl-C stops it.\n");
-    if open && has_display() {
-        let this = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
-        Command::new(this)
-            .args([OPEN_WHEN_READY, &port.to_string()])
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("the browser's helper: {error}"))?;
-    }
-    become_server(serve(&worldline, port))
+    become_server(arcade(&worldline, port, open && has_display()))
 }
 
 /// Builds the command for playing: release, without the trainer. Answers its path.
@@ -79,10 +63,12 @@ pub(crate) fn build() -> Outcome<PathBuf> {
     Ok(env::target()?.join("release").join(name))
 }
 
-/// The arcade on loopback.
-fn serve(worldline: &std::path::Path, port: u16) -> Command {
+/// The arcade on loopback; it prints its address, and opens a browser if asked to.
+fn arcade(worldline: &Path, port: u16, open: bool) -> Command {
     let mut command = Command::new(worldline);
-    command.arg("serve").args(["--port", &port.to_string()]);
+    command
+        .arg(if open { "play" } else { "serve" })
+        .args(["--port", &port.to_string()]);
     command.arg("--worlds").arg(env::root().join("worlds"));
     command.arg("--site").arg(site::built());
     command
@@ -110,38 +96,4 @@ fn has_display() -> bool {
         || ["DISPLAY", "WAYLAND_DISPLAY"]
             .iter()
             .any(|key| std::env::var_os(key).is_some())
-}
-
-/// Waits until the port answers, then opens the browser. Opening is a courtesy: if it cannot be
-/// done, the address is on the screen.
-pub(crate) fn open_when_ready(arguments: &[String]) -> Outcome {
-    let port = arguments
-        .first()
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(PORT);
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let start = Instant::now();
-    while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
-        if start.elapsed() > PATIENCE {
-            return Err(format!(
-                "nothing answers at {address}; no browser was opened"
-            ));
-        }
-        sleep(Duration::from_millis(100));
-    }
-    let program = if cfg!(target_os = "macos") {
-        "open"
-    } else if cfg!(windows) {
-        "explorer"
-    } else {
-        "xdg-open"
-    };
-    Command::new(program)
-        .arg(format!("http://{address}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .map(|_| ())
-        .map_err(|error| format!("`{program}` could not be started: {error}"))
 }

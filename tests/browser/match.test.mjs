@@ -1,0 +1,229 @@
+// A whole match in two browsers, as two people would play it, through the real server: create,
+// join by link, choose, play, see the result, watch the replay, verify it.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { startArcade, startBrowser } from './arcade.mjs';
+
+/** Distinct frame numbers that a player's window must paint in a second. */
+const PAINTED_MINIMUM = 55;
+/** How long one measurement takes, milliseconds. */
+const WINDOW_MS = 6_000;
+/** A machine that is busy with something else gets this many measurements. */
+const WINDOWS = 4;
+
+const DESKTOP = { width: 1280, height: 800 };
+const PHONE = { width: 390, height: 844 };
+
+let arcade;
+let browser;
+const problems = [];
+
+before(async () => {
+  arcade = await startArcade();
+  browser = await startBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  await arcade?.stop();
+});
+
+/** A person at a window: own context, own storage. Whatever goes wrong in it is kept. */
+async function person(name, options = {}) {
+  const context = await browser.newContext({ viewport: DESKTOP, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  page.on('pageerror', (error) => problems.push(`${name}: ${error.message}`));
+  page.on('console', (line) => {
+    if (line.type() === 'error') problems.push(`${name}: ${line.text()}`);
+  });
+  return page;
+}
+
+async function picture(page, name) {
+  const folder = process.env.SCREENSHOTS;
+  if (!folder) return;
+  await mkdir(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+}
+
+const button = (page, name) => page.getByRole('button', { name });
+
+/** Opens a match against `opponent` and answers its link. */
+async function insertQuarter(page, opponent) {
+  await page.goto(arcade.address);
+  await page.getByRole('radio', { name: opponent }).check({ force: true });
+  await button(page, 'Insert quarter').click();
+  await page.waitForURL(/#\/s\/[A-Z0-9]{6}$/);
+  return page.url();
+}
+
+async function choose(page, index) {
+  const fighters = page.getByRole('group', { name: 'Your fighter' }).getByRole('radio');
+  await fighters.nth(index % (await fighters.count())).check({ force: true });
+}
+
+const frame = (page) => page.evaluate(() => window.__worldline.lastFrame);
+
+async function untilFrame(page, least) {
+  await page.waitForFunction((n) => window.__worldline.lastFrame >= n, least, { timeout: 30_000 });
+}
+
+/** Presses keys as a hurried person does, until told to stop. */
+function mash(page, keys) {
+  let on = true;
+  const done = (async () => {
+    for (let turn = 0; on; turn++) {
+      const key = keys[turn % keys.length];
+      await page.keyboard.down(key);
+      await sleep(90);
+      await page.keyboard.up(key);
+    }
+  })();
+  return async () => {
+    on = false;
+    await done;
+  };
+}
+
+/** Distinct frame numbers painted in a second, in one window of time. */
+const paintedPerSecond = (page) =>
+  page.evaluate(async (milliseconds) => {
+    const meter = window.__worldline;
+    const [count, start] = [meter.paintedFrames, performance.now()];
+    await new Promise((done) => setTimeout(done, milliseconds));
+    return ((meter.paintedFrames - count) * 1000) / (performance.now() - start);
+  }, WINDOW_MS);
+
+test('two people play a match in two browsers', async (t) => {
+  const [ann, ben] = [await person('ann'), await person('ben')];
+  const watcher = await person('watcher', { viewport: PHONE });
+  let link;
+
+  await t.test('one inserts a quarter and gets a link', async () => {
+    await ann.goto(arcade.address);
+    await button(ann, 'Insert quarter').waitFor();
+    await sleep(1_000);
+    await picture(ann, 'shelf');
+    link = await insertQuarter(ann, /friend/i);
+    assert.equal(await ann.getByLabel('Invitation link').inputValue(), link);
+  });
+
+  await t.test('the other opens the link and takes the seat', async () => {
+    await ben.goto(link);
+    await button(ben, 'Take the seat').click();
+    await choose(ann, 0);
+    await choose(ben, 1);
+    await sleep(500);
+    await picture(ann, 'lobby');
+  });
+
+  await t.test('both press start and the match runs', async () => {
+    await button(ann, 'Press start').click();
+    await button(ben, 'Press start').click();
+    await watcher.goto(link);
+    await Promise.all([ann, ben, watcher].map((page) => untilFrame(page, 60)));
+  });
+
+  await t.test(`both windows paint at least ${PAINTED_MINIMUM} frames a second`, async () => {
+    const stop = [mash(ann, ['d', 'd', 'j', 'Space', 'k']), mash(ben, ['a', 'a', 'k', 'w', 'j'])];
+    let best = 0;
+    for (let turn = 0; turn < WINDOWS && best < PAINTED_MINIMUM; turn++) {
+      const rates = await Promise.all([ann, ben].map(paintedPerSecond));
+      t.diagnostic(`painted a second: ${rates.map((rate) => rate.toFixed(1)).join(', ')}`);
+      best = Math.max(best, Math.min(...rates));
+    }
+    await picture(ann, 'match');
+    await picture(watcher, 'match-phone');
+    await Promise.all(stop.map((end) => end()));
+    assert.ok(best >= PAINTED_MINIMUM, `at best ${best.toFixed(1)} painted frames a second`);
+  });
+
+  await t.test('a reload gives the seat back', async () => {
+    const reached = await frame(ann);
+    await ann.reload();
+    await untilFrame(ann, reached + 30);
+    assert.equal(await ann.locator('.role').textContent(), 'P1');
+  });
+
+  await t.test('one quits, and everybody sees the same result', async () => {
+    await button(ben, 'Quit').click();
+    await ben.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
+    for (const page of [ann, ben, watcher]) {
+      await page.getByRole('dialog', { name: 'Result' }).waitFor();
+    }
+    const words = await Promise.all(
+      [ann, ben, watcher].map((page) => page.locator('.result .winner').textContent()),
+    );
+    assert.equal(new Set(words).size, 1, `they disagree: ${words.join(' / ')}`);
+    await picture(ann, 'result');
+    await picture(watcher, 'result-phone');
+  });
+
+  await t.test('the replay is watched, stepped and valid', async () => {
+    await ann.getByRole('link', { name: 'Watch the replay' }).click();
+    await ann.waitForURL(/#\/r\//);
+    await button(ann, 'Pause').click();
+    const scrub = ann.getByLabel('Frame', { exact: true });
+    const at = Number(await scrub.inputValue());
+    await button(ann, 'One frame on').click();
+    assert.equal(Number(await scrub.inputValue()), at + 1);
+    await scrub.fill('120');
+    await button(ann, 'Verify').click();
+    await ann.getByText(/^Valid/).waitFor({ timeout: 60_000 });
+    await picture(ann, 'replay');
+  });
+
+  await t.test('the command line agrees that the stored file is valid', async () => {
+    const stored = await readdir(arcade.data, { recursive: true });
+    const file = stored.find((name) => name.endsWith('.wlr'));
+    assert.ok(file, `no replay among ${stored.join(', ')}`);
+    const command = ['verify', join(arcade.data, file), '--worlds', arcade.worlds];
+    const { stdout } = await promisify(execFile)(process.env.WORLDLINE, command);
+    assert.match(stdout, /valid/i);
+  });
+
+  await t.test('a rematch takes one click each', async () => {
+    for (const page of [ann, ben]) {
+      if (page === ann) await page.goto(link);
+      await page.getByRole('dialog', { name: 'Result' }).waitFor();
+      await button(page, 'Rematch').click();
+    }
+    for (const page of [ann, ben]) await page.waitForURL((url) => url.href !== link && url.hash.startsWith('#/s/'));
+    assert.equal(ann.url(), ben.url());
+  });
+
+  for (const page of [ann, ben, watcher]) await page.context().close();
+});
+
+for (const opponent of ['Policy', 'Ghost', 'Random']) {
+  test(`somebody alone plays against the ${opponent.toLowerCase()} opponent`, async () => {
+    const page = await person(opponent);
+    await insertQuarter(page, new RegExp(opponent));
+    await choose(page, 0);
+    await button(page, 'Press start').click();
+    await untilFrame(page, 120);
+    await picture(page, `alone-${opponent.toLowerCase()}`);
+    await page.context().close();
+  });
+}
+
+test('a link to nothing says so in words', async () => {
+  const page = await person('lost');
+  await page.goto(`${arcade.address}/#/s/ZZZZZZ`);
+  await page.getByRole('heading', { name: 'No such match' }).waitFor();
+  // The browser itself reports the 404 that this test asks for.
+  const asked = problems.findIndex((problem) => problem.startsWith('lost: Failed to load resource'));
+  if (asked >= 0) problems.splice(asked, 1);
+  await page.context().close();
+});
+
+test('no window reported an error', () => {
+  assert.deepEqual(problems, []);
+});
