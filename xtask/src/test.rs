@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test of the house, one summary line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::env::{self, Outcome};
@@ -8,7 +8,7 @@ use crate::tally::{self, Tally};
 use crate::{play, run, site};
 
 const HELP: &str = "\
-cargo xtask test [--slow]
+cargo xtask test [--slow] [--images]
 
 Sets up what the tests need (site packages; Chromium from Debian when run as root), then runs
 the Rust tests of all crates and features, the documentation's examples, the site's type check
@@ -16,7 +16,8 @@ and tests, and the browser test against the real server. Ends with one line:
 
   N passed, N failed, N skipped
 
-  --slow   also run the long checks (full fidelity, long traces)";
+  --slow    also run the long checks (full fidelity, long traces)
+  --images  keep the browser test's screenshots as docs/images/";
 
 /// Names under which distributions install Chromium.
 const CHROMIUM: [&str; 4] = [
@@ -30,9 +31,11 @@ const DEBIAN_PACKAGES: [&str; 3] = ["chromium", "chromium-driver", "fonts-dejavu
 
 pub(crate) fn main(arguments: &[String]) -> Outcome {
     let mut slow = false;
+    let mut screenshots = env::target()?.join("screenshots");
     for argument in arguments {
         match argument.as_str() {
             "--slow" => slow = true,
+            "--images" => screenshots = env::root().join("docs").join("images"),
             "-h" | "--help" => {
                 println!("{HELP}");
                 return Ok(());
@@ -51,7 +54,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     total += match run::step("chromium", chromium) {
         Ok(chromium) => {
             let worldline = run::step("worldline command", play::build)?;
-            count("browser", || browser(&chromium, &worldline, slow))?
+            count("browser", || browser(&chromium, &worldline, &screenshots))?
         }
         Err(reason) => {
             notes.push(format!("SKIPPED the browser test: {reason}"));
@@ -126,7 +129,7 @@ fn site_tests() -> Outcome<Tally> {
 }
 
 /// A full match between two browsers through the real server.
-fn browser(chromium: &std::path::Path, worldline: &std::path::Path, slow: bool) -> Outcome<Tally> {
+fn browser(chromium: &Path, worldline: &Path, screenshots: &Path) -> Outcome<Tally> {
     let folder = env::root().join("tests").join("browser");
     site::install(&folder)?;
     let mut command = Command::new("node");
@@ -136,8 +139,7 @@ fn browser(chromium: &std::path::Path, worldline: &std::path::Path, slow: bool) 
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("WORLDLINE", worldline)
-        .env("SCREENSHOTS", env::target()?.join("screenshots"))
-        .env("SLOW", if slow { "1" } else { "" });
+        .env("SCREENSHOTS", screenshots);
     let (text, success) = run::follow(&mut command)?;
     Ok(tally::node(&text).with_exit(success))
 }
