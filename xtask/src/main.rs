@@ -48,7 +48,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("\nxtask: {problem}");
+            if !problem.is_empty() {
+                eprintln!("\nxtask: {problem}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -30,6 +30,12 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
+    /// One test that failed.
+    pub(crate) const FAILED: Tally = Tally {
+        passed: 0,
+        failed: 1,
+        skipped: 0,
+    };
     /// One test, not run.
     pub(crate) const SKIPPED: Tally = Tally {
         passed: 0,
