@@ -155,13 +155,19 @@ fn positions_integrate_the_next_speeds_and_a_reset_overrides_them() {
     let compiled = schema.compile().unwrap();
     let mut heads = still(&schema);
     let row = |name: &str| schema.head_row(0, name).unwrap();
-    heads[row("on_ground")] = 1;
-    heads[row("d_speed_ground_x")] = 1024;
-    heads[row("d_speed_air_x")] = -5000;
+    heads[row("d_speed_air_x")] = 1024;
+    heads[row("d_speed_attack_x")] = -256;
     heads[row("dx")] = 7;
     let mut state = active();
     decode(&compiled.plan(), &heads, &mut state);
-    assert_eq!(state.players[0].x, UNIT_ONE + 7);
+    assert_eq!(state.players[0].x, 3 * UNIT_ONE / 4 + 7);
+    heads[row("hitlag")] = 3;
+    decode(&compiled.plan(), &heads, &mut state);
+    assert_eq!(
+        state.players[0].x,
+        3 * UNIT_ONE / 4 + 2 * 7,
+        "nothing moves in hitlag but the correction"
+    );
     heads[row("reset")] = 1;
     heads[row("reset_x")] = 3 * UNIT_ONE;
     state.players[0].percent = 99;

@@ -79,8 +79,8 @@ fn frame_600_has_the_golden_hash() {
     assert_eq!(hex(&game.state.chain), GOLDEN_CHAIN);
 }
 
-const GOLDEN_ROOT: &str = "efe812b1bccb37f9fab791c44f3b8396c000db3e906b0ffa336366d0eb87f24e";
-const GOLDEN_CHAIN: &str = "f47f0bdaa28832726a152c077094d3293dc0bb67e532f8be654d70ade0dfe094";
+const GOLDEN_ROOT: &str = "cacd446a24c306cf002953da89005ab20ac062a90799b2b7f50d4551b2738241";
+const GOLDEN_CHAIN: &str = "81510a25de044dd20a1c6d729785146b7e7b80c25c756777a7ad9a0f2b715e5c";
 
 #[test]
 fn ten_thousand_frames_stay_in_range() {
