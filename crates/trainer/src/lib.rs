@@ -3,3 +3,6 @@
 //! This room never knows chains or servers.
 
 pub mod dataset;
+pub mod evaluate;
+mod parallel;
+pub mod random;

@@ -1,25 +1,17 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
     time::UNIX_EPOCH,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     Dataset, Licences, Match, Reason, ReplayError, cache, manifest,
     replay::{MAX_REPLAY_BYTES, read_replay},
 };
-
-/// Readers at once; more would wait for the disk.
-const MAX_READERS: usize = 8;
+use crate::parallel::{self, progress};
 
 /// Which replays, and which of them may be used.
 #[derive(Clone, Debug, Default)]
@@ -218,39 +210,21 @@ fn key(files: &[File]) -> String {
     format!("{:032x}", hasher.digest128())
 }
 
-/// Reads the files on a few threads; the answer does not depend on how many.
 fn read_all(files: &[File]) -> Dataset {
-    let bar = ProgressBar::new(files.len() as u64).with_style(
-        ProgressStyle::with_template("reading replays {bar:30} {pos}/{len} {eta} left")
-            .expect("the template is well-formed"),
+    let bar = progress(files.len(), "reading replays");
+    let results = parallel::map(
+        files.len(),
+        || (),
+        |(), i| {
+            let result = read_file(&files[i]);
+            bar.inc(1);
+            result
+        },
     );
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(BTreeMap::new());
-    let readers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_READERS);
-    thread::scope(|scope| {
-        for _ in 0..readers {
-            scope.spawn(|| {
-                while let Some((i, file)) = {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    files.get(i).map(|file| (i, file))
-                } {
-                    let result = read_file(file);
-                    results.lock().expect("no reader panics").insert(i, result);
-                    bar.inc(1);
-                }
-            });
-        }
-    });
     bar.finish_and_clear();
 
     let mut dataset = Dataset::default();
-    for result in results
-        .into_inner()
-        .expect("no reader panics")
-        .into_values()
-    {
+    for result in results {
         match result {
             Ok(one) => dataset.matches.push(one),
             Err(error) => *dataset.skipped.entry(error.reason).or_default() += 1,
