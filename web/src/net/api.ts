@@ -1,0 +1,141 @@
+/** The arcade's HTTP interface: types as the server sends them, and errors in words. */
+
+export interface Fidelity {
+  rc5?: number;
+  rc20?: number;
+  position_h10?: number;
+  position_h20?: number;
+  action_h10?: number;
+  action_h20?: number;
+  action_accuracy?: number;
+  baselines?: Record<string, { rc5?: number; rc20?: number }>;
+  starts?: number;
+}
+
+export interface World {
+  id: string;
+  name: string;
+  kind: string;
+  parameters: number;
+  macs: number;
+  layers: number;
+  d_model: number;
+  d_state: number;
+  bytes: number;
+  root: string;
+  training: { matches: number; frames: number; licences?: string[] } | null;
+  fidelity: Fidelity | null;
+  rules: { name: string; why: string }[];
+  characters: { id: number; name: string }[];
+  stages: { id: number; name: string }[];
+}
+
+export type Opponent = "human" | "ghost" | "random" | "policy";
+
+export interface SeatView { kind: string; cpu: boolean; character: number | null; ready: boolean; connected: boolean }
+
+export interface ResultView {
+  winner: number | null;
+  reason: string;
+  frames: number;
+  stocks: [number, number];
+  percent: [number, number];
+  characters: [number, number];
+  stage: number;
+  rule_hits: number;
+  replay: string | null;
+}
+
+export interface MatchView {
+  session: string;
+  world: string;
+  status: "open" | "picking" | "ready" | "active" | "ended";
+  stage: number;
+  seats: [SeatView, SeatView];
+  spectators: number;
+  frame: number;
+  paused: boolean;
+  starts_in_ms: number | null;
+  result: ResultView | null;
+  rematch: string | null;
+}
+
+export interface SeatGrant { session: string; seat: number; token: string }
+
+export interface ReplayEntry {
+  id: string;
+  world: string;
+  stage: number;
+  characters: [number, number];
+  frames: number;
+  winner: number | null;
+  reason: string;
+  created?: string | number;
+}
+
+export interface Verdict { valid: boolean; first_bad_frame?: number | null; detail?: string; frames?: number; signatures?: number }
+
+/** A refusal by the arcade, or the lack of an answer. The message is fit to be read by a player. */
+export class ApiError extends Error {
+  constructor(readonly code: string, message: string) {
+    super(message);
+  }
+}
+
+const TIMEOUT_MS = 15_000;
+
+async function request(path: string, init: RequestInit = {}, timeout = TIMEOUT_MS): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(path, { ...init, signal: AbortSignal.timeout(timeout) });
+  } catch (error) {
+    const slow = error instanceof DOMException && error.name === "TimeoutError";
+    throw new ApiError(
+      slow ? "timeout" : "unreachable",
+      slow ? `The arcade did not answer within ${timeout / 1000} s. Try again.` : "The arcade cannot be reached. Is it still running on the other machine?",
+    );
+  }
+  if (response.ok) return response;
+  let code = `http_${response.status}`;
+  let detail = `The arcade answered ${response.status} to ${path}.`;
+  try {
+    const body = (await response.json()) as { error_code?: string; detail?: string };
+    if (body.error_code !== undefined) code = body.error_code;
+    if (body.detail !== undefined) detail = body.detail;
+  } catch {
+    // Not JSON: the status says all there is.
+  }
+  throw new ApiError(code, detail);
+}
+
+async function json<T>(path: string, init?: RequestInit): Promise<T> {
+  return (await (await request(path, init)).json()) as T;
+}
+
+function post(body: unknown): RequestInit {
+  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+}
+
+const id = encodeURIComponent;
+/** Re-executing a whole match takes the server a while. */
+const REEXECUTE_MS = 120_000;
+
+export const api = {
+  worlds: () => json<World[]>("/api/worlds"),
+  sessions: () => json<MatchView[]>("/api/sessions"),
+  session: (session: string) => json<MatchView>(`/api/sessions/${id(session)}`),
+  create: (world: string, stage: number, key: string, opponent: Opponent) =>
+    json<SeatGrant>("/api/sessions", post({ world, stage, key, opponent })),
+  join: (session: string, key: string) => json<SeatGrant>(`/api/sessions/${id(session)}/join`, post({ key })),
+  replays: () => json<ReplayEntry[]>("/api/replays"),
+  replayStates: async (replay: string) => (await request(`/api/replays/${id(replay)}/states`, {}, REEXECUTE_MS)).arrayBuffer(),
+  verify: async (replay: string) =>
+    (await (await request(`/api/replays/${id(replay)}/verify`, { method: "POST" }, REEXECUTE_MS)).json()) as Verdict,
+  framesUrl: (replay: string) => `/api/replays/${id(replay)}/frames`,
+  fileUrl: (replay: string) => `/api/replays/${id(replay)}`,
+};
+
+/** An error as a sentence for the player. */
+export function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

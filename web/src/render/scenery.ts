@@ -1,0 +1,96 @@
+/** What does not move: graticule, blast zone, stage. Paths are built once per stage. */
+import type { State } from "../abi";
+import type { Platform, Stage } from "../melee/stages";
+import { BONE, DIM, GRID, GRID_STRONG } from "./palette";
+
+const CELL = 20;
+const TICK = 10;
+
+export interface Scenery {
+  stage: Stage;
+  grid: Path2D;
+  axes: Path2D;
+  blast: Path2D;
+  block: Path2D;
+  ticks: Path2D;
+  /** Heights of the platforms as drawn: moving ones follow whoever stands on them. */
+  heights: Float32Array;
+}
+
+export function newScenery(stage: Stage): Scenery {
+  const { left, right, top, bottom } = stage.blast;
+  const grid = new Path2D();
+  for (let x = Math.ceil(left / CELL) * CELL; x <= right; x += CELL) { grid.moveTo(x, bottom); grid.lineTo(x, top); }
+  for (let y = Math.ceil(bottom / CELL) * CELL; y <= top; y += CELL) { grid.moveTo(left, y); grid.lineTo(right, y); }
+  const axes = new Path2D();
+  axes.moveTo(0, bottom); axes.lineTo(0, top);
+  for (let y = Math.ceil(bottom / 4) * 4; y <= top; y += 4) { axes.moveTo(-0.9, y); axes.lineTo(0.9, y); }
+  const blast = new Path2D();
+  blast.rect(left, bottom, right - left, top - bottom);
+  const block = new Path2D();
+  const { edge, edgeY, under } = stage;
+  const slope = edgeY < -1 ? edge * 0.7 : edge;
+  block.moveTo(-edge, edgeY);
+  block.lineTo(-slope, 0); block.lineTo(slope, 0); block.lineTo(edge, edgeY);
+  for (let i = 0; i < under.length; i += 2) block.lineTo(under[i], under[i + 1]);
+  block.closePath();
+  const ticks = new Path2D();
+  for (let x = -Math.floor(edge / TICK) * TICK; x <= edge; x += TICK) { ticks.moveTo(x, -1.6); ticks.lineTo(x, x % 50 === 0 ? -5.2 : -3.4); }
+  return { stage, grid, axes, blast, block, ticks, heights: Float32Array.from(stage.platforms, (platform) => platform.y) };
+}
+
+const isSide = (platform: Platform): boolean => platform.left >= 0 || platform.right <= 0;
+
+/** Moving platforms: whoever stands in the air column above the floor shows where they are. */
+export function followPlatforms(scenery: Scenery, state: State): void {
+  if (!scenery.stage.moving) return;
+  scenery.stage.platforms.forEach((platform, i) => {
+    if (!isSide(platform)) return;
+    for (const player of state.players) {
+      const onIt = player.onGround && player.y > 3 && player.y < 36 && player.x >= platform.left && player.x <= platform.right;
+      if (onIt && player.action > 13) scenery.heights[i] = player.y;
+    }
+  });
+}
+
+/** Draws in world coordinates; `line` is the width of one thin line there. */
+export function drawScenery(ctx: CanvasRenderingContext2D, scenery: Scenery, line: number): void {
+  ctx.lineCap = "butt";
+  ctx.lineJoin = "miter";
+  ctx.lineWidth = line;
+  ctx.strokeStyle = GRID;
+  ctx.stroke(scenery.grid);
+  ctx.strokeStyle = GRID_STRONG;
+  ctx.stroke(scenery.axes);
+  ctx.lineWidth = line * 1.5;
+  ctx.strokeStyle = "#3a1d22";
+  ctx.stroke(scenery.blast);
+
+  ctx.fillStyle = "#070f12";
+  ctx.fill(scenery.block);
+  ctx.lineWidth = line * 1.3;
+  ctx.strokeStyle = "#38494b";
+  ctx.stroke(scenery.block);
+  ctx.stroke(scenery.ticks);
+  const { edge, edgeY } = scenery.stage;
+  const slope = edgeY < -1 ? edge * 0.7 : edge;
+  ctx.lineWidth = line * 2.4;
+  ctx.strokeStyle = BONE;
+  ctx.beginPath();
+  ctx.moveTo(-edge, edgeY); ctx.lineTo(-slope, 0); ctx.lineTo(slope, 0); ctx.lineTo(edge, edgeY);
+  const { platforms } = scenery.stage;
+  for (let i = 0; i < platforms.length; i++) {
+    ctx.moveTo(platforms[i].left, scenery.heights[i]);
+    ctx.lineTo(platforms[i].right, scenery.heights[i]);
+  }
+  ctx.stroke();
+  ctx.lineWidth = line;
+  ctx.strokeStyle = DIM;
+  ctx.beginPath();
+  for (let i = 0; i < platforms.length; i++) {
+    const y = scenery.heights[i];
+    ctx.moveTo(platforms[i].left + 1, y - 1.8);
+    ctx.lineTo(platforms[i].right - 1, y - 1.8);
+  }
+  ctx.stroke();
+}

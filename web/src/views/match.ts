@@ -1,0 +1,226 @@
+/** A live match from lobby to result, for players and watchers. */
+import { emptyState, FRAMES_PER_SECOND, readState, Status } from "../abi";
+import { h, replace, setText } from "../dom";
+import { newController, type Controller } from "../input/controller";
+import { touchPad, wantsTouch } from "../input/touch";
+import { meter } from "../meter";
+import { api, words, type MatchView, type ResultView } from "../net/api";
+import { chainTag, connect, type Live } from "../net/live";
+import { newFrameQueue } from "../net/queue";
+import { carrySeat, dropSeat, heldSeat, holdSeat } from "../net/seats";
+import { newKey } from "../net/signing";
+import { createGame } from "../render/game";
+import { vectorSvg } from "../render/vector";
+import { navigate, type Leave } from "../router";
+import { loop, onResize } from "../ui/loop";
+import { controlsDialog } from "./controls";
+import { lobby, type Lobby } from "./lobby";
+import { resultPanel } from "./result";
+
+const DELAYS: [frames: number, label: string][] = [[0, "newest"], [1, "even (+1 frame)"], [3, "steady (+3 frames)"]];
+const DELAY_STORE = "worldline.delay";
+const METERS_MS = 250;
+/** Below this many painted frames a second for a while, pixels get coarser. */
+const SLOW_FPS = 54;
+const SLOW_CHECKS = 8;
+const QUALITIES = [1, 0.75, 0.5];
+
+function storedDelay(): number {
+  const value = Number(localStorage.getItem(DELAY_STORE) ?? "1");
+  return DELAYS.some(([frames]) => frames === value) ? value : 1;
+}
+
+export function match(main: HTMLElement, id: string): Leave {
+  const session = id.toUpperCase();
+  let live: Live | null = null;
+  let controller: Controller | null = null;
+  let view: MatchView | null = null;
+  let held = heldSeat(session);
+  let result: ResultView | null = null;
+  let quality = 0;
+  let slow = 0;
+  let gone = false;
+  let startsAt = 0;
+
+  const state = emptyState();
+  const queue = newFrameQueue(storedDelay());
+  meter.reset();
+
+  const canvas = h("canvas", { class: "game", "aria-label": "The match" });
+  const notice = h("p", { class: "notice", role: "status" });
+  const countdown = h("div", { class: "countdown", "aria-live": "assertive" });
+  const overlay = h("div", { class: "overlay" });
+  const tube = h("div", { class: "tube" }, canvas, countdown, overlay);
+  const fps = h("b", null, "–");
+  const latency = h("b", null, "–");
+  const chain = h("b", null, "–");
+  const rules = h("b", null, "0");
+  const watchers = h("b", null, "0");
+  const delay = h("select", { "aria-label": "Display delay", onchange: () => { localStorage.setItem(DELAY_STORE, delay.value); queue.setDelay(Number(delay.value)); } },
+    DELAYS.map(([frames, label]) => h("option", { value: frames, selected: frames === storedDelay() }, label)));
+  const role = h("span", { class: "role" }, "");
+  const quit = h("button", { class: "plain", onclick: () => askQuit() }, "Quit");
+  const strip = h("div", { class: "strip" },
+    h("span", null, h("code", null, session)), role,
+    h("span", null, "fps ", fps), h("span", null, "ping ", latency), h("span", { title: "Fingerprint of the chain over every state so far" }, "chain ", chain),
+    h("span", { title: "How often a rule that is not learned changed a value" }, "rules ", rules), h("span", null, "watching ", watchers),
+    h("span", { class: "grow" }), h("label", null, "display ", delay), h("button", { class: "plain", onclick: () => controlsDialog(() => controller?.reloadKeys()) }, "Controls"), quit);
+  const arena = h("div", { class: "arena", hidden: true }, tube, strip);
+  const room: Lobby = lobby(session, {
+    pick: (character) => live?.send({ type: "pick", character }),
+    ready: () => live?.send({ type: "ready" }),
+    join: () => void join(),
+    leave: () => leaveMatch(),
+  });
+  room.element.hidden = true;
+  main.classList.add("match");
+  replace(main, notice, room.element, arena);
+
+  const game = createGame(canvas, { hud: true });
+  const unfit = onResize(canvas, () => game.resize());
+
+  function say(text: string, kind: "" | "bad" = ""): void {
+    setText(notice, text);
+    notice.className = `notice ${kind}`;
+  }
+
+  function leaveMatch(): void {
+    if (held !== null && view !== null && view.status !== "ended") live?.send({ type: "quit" });
+    navigate("/");
+  }
+
+  function askQuit(): void {
+    if (held === null || view?.status === "ended") { navigate("/"); return; }
+    const dialog = h("dialog", { class: "ask", onclose: () => { if (dialog.returnValue === "quit") live?.send({ type: "quit" }); dialog.remove(); } },
+      h("form", { method: "dialog" }, h("p", null, "Quit the match? The other player wins it."), h("button", { value: "stay", class: "plain" }, "Play on"), h("button", { value: "quit" }, "Quit")));
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  async function join(): Promise<void> {
+    try {
+      const key = newKey();
+      const grant = await api.join(session, key.publicHex);
+      holdSeat(session, grant.seat, grant.token, key);
+      held = heldSeat(session);
+      reconnect();
+    } catch (error) {
+      say(words(error), "bad");
+    }
+  }
+
+  function rematchTo(next: string): void {
+    carrySeat(session, next);
+    navigate(`/s/${next}`);
+  }
+
+  function showResult(value: ResultView): void {
+    if (result !== null) return;
+    result = value;
+    const panel = resultPanel(value, { rematch: held === null ? null : () => { live?.send({ type: "rematch" }); say("Asked for a rematch. It starts when the other player agrees."); }, leave: () => navigate("/") });
+    replace(overlay, panel);
+    panel.querySelector<HTMLElement>("button, a")?.focus();
+  }
+
+  function update(next: MatchView): void {
+    view = next;
+    const playing = next.status === "active" || next.status === "ended" || next.status === "ready";
+    room.element.hidden = playing;
+    if (arena.hidden === playing) {
+      arena.hidden = !playing;
+      document.body.classList.toggle("playing", playing);
+      game.resize();
+    }
+    if (!playing) room.update(next, held?.seat ?? null);
+    setText(watchers, String(next.spectators));
+    setText(role, held === null ? "watching" : `P${held.seat + 1}`);
+    role.className = `role ${held === null ? "" : `p${held.seat + 1}`}`;
+    setText(quit, held === null || next.status === "ended" ? "Arcade" : "Quit");
+    startsAt = next.starts_in_ms === null ? 0 : performance.now() + next.starts_in_ms;
+    if (next.paused) say("Paused: no player is connected.");
+    else if (next.status === "active") {
+      const away = next.seats.findIndex((seat) => !seat.cpu && !seat.connected);
+      say(away >= 0 ? `P${away + 1} lost the connection. The match waits for nobody; the seat is kept for a while.` : "");
+    }
+    if (next.result !== null) showResult(next.result);
+    if (next.rematch !== null && held !== null) rematchTo(next.rematch);
+  }
+
+  function reconnect(): void {
+    live?.close();
+    controller?.close();
+    document.querySelector(".touchpad")?.remove();
+    controller = held === null ? null : newController((pad) => live?.pad(pad));
+    if (controller !== null && wantsTouch()) tube.append(touchPad(controller.touch, controller.poll));
+    live = connect(session, held, {
+      view: update,
+      frame: queue.push,
+      result: showResult,
+      rematch: rematchTo,
+      error(code, detail) {
+        if (code === "bad_token") { dropSeat(session); held = null; }
+        say(detail, "bad");
+      },
+      link(link, detail) {
+        say(detail, link === "lost" || link === "closed" ? "bad" : "");
+        arena.classList.toggle("offline", link !== "open");
+        if (link === "open") { queue.clear(); controller?.refresh(); }
+      },
+    });
+  }
+
+  function showCountdown(now: number): void {
+    const left = startsAt === 0 || state.frame > 0 ? 0 : Math.ceil((startsAt - now) / 1000);
+    const text = left > 0 ? String(left) : startsAt !== 0 && state.frame > 0 && state.frame < FRAMES_PER_SECOND ? "GO!" : "";
+    if (countdown.dataset["text"] === text) return;
+    countdown.dataset["text"] = text;
+    replace(countdown, text === "" ? null : vectorSvg(text, "count"));
+  }
+
+  const stopLoop = loop((now) => {
+    controller?.poll();
+    const message = queue.take(now);
+    if (message !== null) {
+      readState(message, 4, state);
+      game.show(state);
+      meter.painted(state.frame, now);
+      if (state.status === Status.Ended) setText(chain, chainTag(message));
+      else if (state.frame % 30 === 0) { setText(chain, chainTag(message)); setText(rules, String(state.ruleHits)); }
+    }
+    showCountdown(now);
+  });
+
+  const meters = window.setInterval(() => {
+    const round = live?.latency() ?? NaN;
+    setText(fps, meter.fps > 0 ? meter.fps.toFixed(0) : "–");
+    setText(latency, Number.isNaN(round) ? "–" : `${round.toFixed(0)} ms`);
+    if (view?.status !== "active" || meter.fps === 0 || document.hidden) return;
+    slow = meter.fps < SLOW_FPS ? slow + 1 : 0;
+    if (slow >= SLOW_CHECKS && quality < QUALITIES.length - 1) { slow = 0; game.setQuality(QUALITIES[++quality]); }
+  }, METERS_MS);
+
+  async function load(): Promise<void> {
+    try {
+      const first = await api.session(session);
+      if (gone) return;
+      const world = (await api.worlds()).find((one) => one.id === first.world);
+      room.setFighters(world?.characters ?? []);
+      update(first);
+      reconnect();
+    } catch (error) {
+      if (!gone) replace(main, h("section", { class: "page" }, h("h1", null, "No such match"), h("p", null, words(error)), h("p", null, h("a", { class: "button", href: "#/" }, "Back to the arcade"))));
+    }
+  }
+
+  void load();
+  return () => {
+    gone = true;
+    stopLoop();
+    unfit();
+    window.clearInterval(meters);
+    live?.close();
+    controller?.close();
+    room.close();
+    document.body.classList.remove("playing");
+  };
+}

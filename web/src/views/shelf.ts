@@ -1,0 +1,245 @@
+/** The shelf: worlds, what they are worth, and the slot for a quarter. */
+import { emptyState } from "../abi";
+import { h, prefersReducedMotion, replace } from "../dom";
+import { bytes, count, duration, reasonWords, seatWords } from "../format";
+import { bodyById } from "../melee/characters";
+import { stageById } from "../melee/stages";
+import { api, words, type Fidelity, type MatchView, type Opponent, type ReplayEntry, type World } from "../net/api";
+import { holdSeat } from "../net/seats";
+import { newKey } from "../net/signing";
+import { createGame } from "../render/game";
+import { navigate, type Leave } from "../router";
+import { stateSource, type Source } from "../source";
+import { choice } from "../ui/choice";
+import { loop, onResize } from "../ui/loop";
+import { stageIcon } from "../ui/stageicon";
+
+const REFRESH_MS = 4000;
+const STORE = "worldline.quarter";
+
+const OPPONENTS: { value: Opponent; label: string; hint: string }[] = [
+  { value: "human", label: "A friend", hint: "by link" },
+  { value: "policy", label: "Policy", hint: "learned" },
+  { value: "ghost", label: "Ghost", hint: "recorded" },
+  { value: "random", label: "Random", hint: "button mash" },
+];
+
+interface Wish { opponent: Opponent; stage: number }
+
+function remembered(): Wish {
+  try {
+    return { opponent: "human", stage: 31, ...(JSON.parse(localStorage.getItem(STORE) ?? "{}") as Partial<Wish>) };
+  } catch {
+    return { opponent: "human", stage: 31 };
+  }
+}
+
+/** Plays recorded frames round and round behind the title. */
+function attract(canvas: HTMLCanvasElement, caption: HTMLElement): { play(source: Source, title: string): void; close: Leave } {
+  const game = createGame(canvas, { hud: false });
+  const state = emptyState();
+  let source: Source | null = null;
+  let index = 0;
+  let last = 0;
+  const stop = loop((now) => {
+    if (source === null || now - last < 15) return;
+    last = now;
+    if (prefersReducedMotion() && index > 0) return;
+    source.read(index, state);
+    game.show(state);
+    index = (index + 1) % source.length;
+  });
+  const unfit = onResize(canvas, () => game.resize());
+  return {
+    play(next, title) {
+      source = next;
+      index = 0;
+      replace(caption, title);
+    },
+    close() { stop(); unfit(); },
+  };
+}
+
+/** The clip that ships with the site, shown until the arcade has a match of its own. */
+async function shippedClip(): Promise<Source> {
+  const response = await fetch("./attract.bin");
+  if (response.body === null || !response.ok) throw new Error("no clip");
+  return stateSource(await new Response(response.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+}
+
+function matchTitle(stage: number, characters: readonly (number | null)[]): string {
+  const names = characters.map((id) => (id === null ? "?" : bodyById(id).name));
+  return `${names[0]} v ${names[1]} · ${stageById(stage).name}`;
+}
+
+function readout(label: string, value: string, note?: string): HTMLElement {
+  return h("div", { class: "readout" }, h("dt", null, label), h("dd", null, value, note !== undefined && h("small", null, note)));
+}
+
+/** Position error over 20 frames beside the two baselines: shorter is better. */
+function fidelityBars(fidelity: Fidelity): HTMLElement | null {
+  const rows: [string, number | undefined, string][] = [
+    ["this world", fidelity.rc20, "own"],
+    ["constant velocity", fidelity.baselines?.["constant_velocity"]?.rc20, ""],
+    ["nothing moves", fidelity.baselines?.["nothing_moves"]?.rc20, ""],
+  ];
+  const known = rows.filter((row): row is [string, number, string] => row[1] !== undefined);
+  if (known.length < 2) return null;
+  const most = Math.max(...known.map(([, value]) => value));
+  return h("figure", { class: "bars" },
+    h("figcaption", null, "Mean position error over 20 frames played forward, in game units. Shorter is better."),
+    known.map(([name, value, own]) => h("div", { class: `bar ${own}` }, h("span", null, name), h("i", { style: `width:${((value / most) * 100).toFixed(1)}%` }), h("b", null, value.toFixed(2)))));
+}
+
+function plate(world: World): HTMLElement {
+  const fidelity = world.fidelity;
+  const training = world.training;
+  return h("section", { class: "plate", "aria-labelledby": "plate-title" },
+    h("h2", { id: "plate-title" }, "The cartridge ", h("em", null, world.name)),
+    h("dl", { class: "readouts" },
+      readout("Parameters", count(world.parameters), `${bytes(world.bytes)} of integers`),
+      readout("Layers", `${world.layers} × ${world.d_model}`, `state ${world.d_state}`),
+      readout("Work per frame", count(world.macs), "multiplications"),
+      training !== null && readout("Learned from", `${count(training.matches)} matches`, `${count(training.frames)} frames, ${training.licences?.join(", ") ?? "see about"}`),
+      fidelity?.rc5 !== undefined && readout("RC5", fidelity.rc5.toFixed(2), "units off, 5 frames"),
+      fidelity?.rc20 !== undefined && readout("RC20", fidelity.rc20.toFixed(2), "units off, 20 frames"),
+      fidelity?.action_h10 !== undefined && readout("Action right", `${(fidelity.action_h10 * 100).toFixed(0)} %`, "after 10 frames"),
+      fidelity === null && readout("Fidelity", "not measured", "a world for tests")),
+    h("div", { class: "plate-cols" },
+      fidelity !== null && fidelityBars(fidelity),
+      h("div", { class: "rules" },
+        h("h3", null, `${world.rules.length} ${world.rules.length === 1 ? "rule is" : "rules are"} not learned`),
+        h("ul", null, world.rules.map((rule) => h("li", null, h("b", null, rule.name), " ", rule.why))),
+        h("p", { class: "root" }, "Merkle root ", h("code", { title: world.root }, `${world.root.slice(0, 16)}…`)))));
+}
+
+function liveRow(view: MatchView): HTMLElement {
+  const open = view.seats.some((seat) => seat.kind === "free");
+  return h("li", null, h("a", { href: `#/s/${view.session}` },
+    h("code", null, view.session),
+    h("span", null, stageById(view.stage).name),
+    h("span", null, view.seats.map((seat) => (seat.character === null ? seatWords(seat.kind) : bodyById(seat.character).name)).join(" v ")),
+    h("span", { class: "go" }, open ? "Take the open seat" : view.status === "active" ? `Watch · ${duration(view.frame)}` : "Watch")));
+}
+
+function replayRow(entry: ReplayEntry): HTMLElement {
+  return h("li", null, h("a", { href: `#/r/${entry.id}` },
+    h("code", null, entry.id),
+    h("span", null, stageById(entry.stage).name),
+    h("span", null, entry.characters.map((id, seat) => [seat === 1 && " v ", h("span", { class: entry.winner === seat ? `won p${seat + 1}` : "" }, bodyById(id).name)])),
+    h("span", { class: "go" }, `${duration(entry.frames)} · ${reasonWords(entry.reason)}`)));
+}
+
+export function shelf(main: HTMLElement): Leave {
+  const wish = remembered();
+  let world: World | null = null;
+  let closed = false;
+
+  const canvas = h("canvas", { class: "attract", "aria-label": "A match of a learned world, playing by itself" });
+  const caption = h("p", { class: "caption" }, "warming up");
+  const problem = h("p", { class: "problem", role: "alert" });
+  const picks = h("div", { class: "picks" });
+  const plates = h("div", null);
+  const live = h("ul", { class: "rows" });
+  const replays = h("ul", { class: "rows" });
+  const insert = h("button", { class: "coin", disabled: true, onclick: insertQuarter }, h("span", null, "Insert quarter"), h("small", null, "free play"));
+  const code = h("input", { id: "code", class: "code", maxlength: 6, placeholder: "K7WQ2M", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", "aria-describedby": "code-help" });
+  const join = h("form", { class: "join", onsubmit: (event: Event) => { event.preventDefault(); openCode(); } },
+    h("label", { for: "code" }, "Session id"), code, h("button", null, "Join"), h("small", { id: "code-help" }, "six letters and digits from a friend"));
+
+  function openCode(): void {
+    const text = code.value.trim().toUpperCase();
+    if (/^[A-Z2-9]{6}$/.test(text)) navigate(`/s/${text}`);
+    else replace(problem, `“${code.value}” is not a session id. It has six letters and digits, for example K7WQ2M.`);
+  }
+
+  async function insertQuarter(): Promise<void> {
+    if (world === null) return;
+    insert.disabled = true;
+    replace(problem);
+    try {
+      const key = newKey();
+      const grant = await api.create(world.id, wish.stage, key.publicHex, wish.opponent);
+      holdSeat(grant.session, grant.seat, grant.token, key);
+      localStorage.setItem(STORE, JSON.stringify(wish));
+      navigate(`/s/${grant.session}`);
+    } catch (error) {
+      replace(problem, words(error));
+      insert.disabled = false;
+    }
+  }
+
+  function choose(next: World, all: World[]): void {
+    world = next;
+    if (!next.stages.some((stage) => stage.id === wish.stage)) wish.stage = next.stages[0]?.id ?? 31;
+    replace(picks,
+      all.length > 1 && choice("World", all.map((one) => ({ value: one, label: one.name, hint: `${count(one.parameters)} parameters` })), next, "worlds", (one) => choose(one, all)),
+      choice("Against", OPPONENTS, wish.opponent, "opponents", (value) => { wish.opponent = value; }),
+      choice("Stage", next.stages.map((stage) => ({ value: stage.id, label: stageIcon(stage.id), hint: stageById(stage.id).name })), wish.stage, "stages", (value) => { wish.stage = value; }));
+    replace(plates, plate(next));
+    insert.disabled = false;
+  }
+
+  async function refresh(): Promise<void> {
+    try {
+      const [sessions, stored] = await Promise.all([api.sessions(), api.replays()]);
+      if (closed) return;
+      const running = sessions.filter((view) => view.status !== "ended");
+      replace(live, running.length > 0 ? running.map(liveRow) : h("li", { class: "none" }, "Nobody plays right now. Insert a quarter and be the first."));
+      replace(replays, stored.length > 0 ? stored.slice(0, 12).map(replayRow) : h("li", { class: "none" }, "No match has been played here yet."));
+    } catch (error) {
+      if (!closed) replace(live, h("li", { class: "none" }, words(error)));
+    }
+  }
+
+  main.classList.add("shelf");
+  replace(main,
+    h("div", { class: "hero" },
+      h("div", { class: "tube" }, canvas, caption,
+        h("div", { class: "title" }, h("h1", null, "No engine. A network", h("br"), "learned this game."), h("p", null, "Its physics come from replays of human matches. Play it at sixty frames a second."))),
+      h("div", { class: "slot" }, picks, problem, insert, join)),
+    plates,
+    h("div", { class: "lists" },
+      h("section", { "aria-labelledby": "live-title" }, h("h2", { id: "live-title" }, "On now"), live),
+      h("section", { "aria-labelledby": "replays-title" }, h("h2", { id: "replays-title" }, "Replays"), replays)));
+
+  const show = attract(canvas, caption);
+
+  async function preview(): Promise<void> {
+    try {
+      const [latest] = await api.replays();
+      if (latest !== undefined && latest.frames > 600) {
+        show.play(stateSource(await api.replayStates(latest.id)), `Replay ${latest.id} · ${matchTitle(latest.stage, latest.characters)}`);
+        return;
+      }
+    } catch {
+      // No replay to show: the shipped clip stands in.
+    }
+    try {
+      show.play(await shippedClip(), "Attract mode");
+    } catch {
+      replace(caption, "no signal");
+    }
+  }
+
+  async function load(): Promise<void> {
+    try {
+      const worlds = (await api.worlds()).filter((one) => one.kind === "world");
+      if (closed) return;
+      if (worlds.length === 0) replace(problem, "This arcade has no world on its shelf. Start it with a cartridge, for example worlds/melee.cart.");
+      else choose(worlds[0], worlds);
+    } catch (error) {
+      if (!closed) replace(problem, words(error), " ", h("button", { class: "plain", onclick: () => void load() }, "Try again"));
+    }
+  }
+
+  void load();
+  void refresh();
+  void preview();
+  const timer = window.setInterval(() => void refresh(), REFRESH_MS);
+  return () => {
+    closed = true;
+    window.clearInterval(timer);
+    show.close();
+  };
+}
