@@ -1,2 +1,112 @@
-//! The `worldline` command.
-fn main() {}
+//! The `worldline` command: plays, lists, verifies and measures; with the feature `train` it also
+//! trains. It only reads arguments and prints: what a library could do, a library does.
+
+mod lists;
+mod serve;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Play learned worlds: fighting games whose physics a network learned from human matches.
+#[derive(Parser)]
+#[command(name = "worldline", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the arcade and open it in a browser
+    Play(serve::Options),
+    /// Start the arcade and print its address
+    Serve(serve::Options),
+    /// List the worlds on the shelf
+    Worlds(lists::WorldsOptions),
+    /// List, show and export stored replays
+    #[command(subcommand)]
+    Replay(lists::ReplayCommand),
+    /// Re-execute a replay and check every input signature
+    Verify(lists::VerifyOptions),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Where worlds and replays are.
+#[derive(Args, Clone)]
+struct Folders {
+    /// Folder of cartridges (`*.cart`)
+    #[arg(long, value_name = "DIR", default_value = "worlds")]
+    worlds: PathBuf,
+    /// Folder for replays and the journals of live matches
+    #[arg(long, value_name = "DIR", default_value_os_t = default_data())]
+    data: PathBuf,
+}
+
+/// The user's data folder, or one beside where the command was started.
+fn default_data() -> PathBuf {
+    let folder = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = || folder("HOME").map(|home| home.join(".local/share"));
+    let local = || folder("LOCALAPPDATA");
+    folder("XDG_DATA_HOME")
+        .or_else(home)
+        .or_else(local)
+        .map_or_else(|| "worldline-data".into(), |base| base.join("worldline"))
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("worldline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Play(options) => serve::run(options, true),
+        Command::Serve(options) => serve::run(options, false),
+        Command::Worlds(options) => lists::worlds(&options),
+        Command::Replay(command) => lists::replay(command),
+        Command::Verify(options) => lists::verify(&options),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "worldline",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,1 +1,168 @@
-//! worldline-server
+//! The arcade over HTTP and WebSocket: it speaks for an [`Arena`], and knows nothing of its insides
+//! nor of the games played there.
+//!
+//! On loopback it is open to this machine's user. On any other address it speaks TLS, with a
+//! certificate made at start, and asks for a token, printed at start and carried by invite links.
+//!
+//! ```no_run
+//! # use std::{path::Path, sync::Arc};
+//! # use worldline_arena::{Arena, Config, Shelf};
+//! # use worldline_server::{Options, Server, Site};
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let (arena, _) = Arena::open(Shelf::open(Path::new("worlds"))?, Config::default())?;
+//! let server = Server::bind(Arc::new(arena), Options { site: Site::load(Path::new("web/dist"))?, ..Options::default() }).await?;
+//! println!("{}", server.link());
+//! server.run().await?;
+//! # Ok(()) }
+//! ```
+
+mod api;
+mod error;
+mod guard;
+pub mod limits;
+mod site;
+mod socket;
+mod tls;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use worldline_arena::{Arena, Token};
+
+pub use error::ApiError;
+pub use site::{Site, SiteError};
+
+use limits::{MAX_BODY, MAX_REEXECUTIONS, MAX_SOCKETS};
+
+/// Where and how to serve.
+#[derive(Debug)]
+pub struct Options {
+    /// The address to listen on. Anything but loopback means TLS and a token.
+    pub host: IpAddr,
+    /// The port; 0 lets the system choose.
+    pub port: u16,
+    /// The site's files.
+    pub site: Site,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            site: Site::default(),
+        }
+    }
+}
+
+/// What handlers share.
+struct Shared {
+    arena: Arc<Arena>,
+    site: Site,
+    access: Option<Token>,
+    sockets: Arc<Semaphore>,
+    reexecutions: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+struct App(Arc<Shared>);
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// A server that has its port.
+pub struct Server {
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port.
+    pub async fn bind(arena: Arc<Arena>, options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind((options.host, options.port)).await?;
+        let address = listener.local_addr()?;
+        let app = App(Arc::new(Shared {
+            arena,
+            site: options.site,
+            access: (!options.host.is_loopback()).then(Token::random),
+            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+            reexecutions: Arc::new(Semaphore::new(MAX_REEXECUTIONS)),
+        }));
+        Ok(Self {
+            app,
+            listener,
+            address,
+        })
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The link to open in a browser; with the token where one is needed.
+    pub fn link(&self) -> String {
+        match &self.app.access {
+            Some(access) => format!(
+                "https://{}/?{}={}",
+                self.address,
+                guard::QUERY_NAME,
+                access.as_str()
+            ),
+            None => format!("http://{}/", self.address),
+        }
+    }
+
+    /// Serves until the future is dropped.
+    pub async fn run(self) -> io::Result<()> {
+        let router = router(self.app.clone());
+        if self.app.access.is_some() {
+            let listener = tls::TlsListener::new(self.listener, self.address.ip())?;
+            return axum::serve(listener, router).await;
+        }
+        use axum::serve::ListenerExt;
+        let listener = self.listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        axum::serve(listener, router).await
+    }
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/api/worlds", get(api::worlds))
+        .route("/api/timing", get(api::timing))
+        .route("/api/sessions", get(api::sessions).post(api::create))
+        .route("/api/sessions/{id}", get(api::session))
+        .route("/api/sessions/{id}/join", post(api::join))
+        .route("/api/sessions/{id}/ws", get(socket::open))
+        .route("/api/replays", get(api::replays))
+        .route("/api/replays/{id}", get(api::replay))
+        .route("/api/replays/{id}/frames", get(api::frames))
+        .route("/api/replays/{id}/states", get(api::replay_states))
+        .route("/api/replays/{id}/verify", post(api::check))
+        .route("/api/{*rest}", get(api::nothing).post(api::nothing))
+        .fallback(files)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+async fn files(State(app): State<App>, request: Request) -> Response {
+    app.site.get(request.uri().path())
+}

@@ -1,0 +1,826 @@
+//! The life of a match, as a state machine without threads, sockets or a clock of its own: each
+//! call is given the time, and leaves its consequences in a list of [`Effect`]s.
+//!
+//! `open` → `picking` → `ready` (countdown) → `active` → `ended`. Once active it only goes on to
+//! ended, and an ended match never changes but for late signatures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::VerifyingKey;
+use worldline_abi::{InputSignature, Pad, Session, end_reason, seat, status, winner};
+
+use crate::game::{FRAME_BYTES, Game};
+use crate::id::{MatchId, Token};
+use crate::journal::Entry;
+use crate::limits::{
+    ABANDON_GRACE, COUNTDOWN, ENDED_TTL, FRAMES_PER_SECOND, LOBBY_TTL, MAX_CATCH_UP, MAX_FRAMES,
+    MAX_LAG,
+};
+use crate::opponent::{Opponent, Player};
+use crate::recording::Recording;
+use crate::sign;
+use crate::view::{MatchView, ResultView, SeatView, seat_name, status_name};
+use crate::world::{Scratch, World};
+
+/// Time since the arena's start.
+pub(crate) type Now = Duration;
+
+/// What has to happen outside because of a call.
+pub(crate) enum Effect {
+    /// A frame ran: everybody gets these bytes.
+    Frame(Box<[u8; FRAME_BYTES]>),
+    /// The view changed.
+    View,
+    /// The match went live: a journal begins with these entries.
+    Begin(Vec<Entry>),
+    /// Entries for the journal.
+    Journal(Vec<Entry>),
+    /// The match is over: store this.
+    Finish(Arc<Recording>),
+}
+
+/// A request that cannot be done now; the match is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SeatError {
+    /// Both seats are taken.
+    #[error("both seats of {0} are taken: you can watch it, or open a new session")]
+    SeatTaken(MatchId),
+    /// The seat's player is already connected.
+    #[error("this seat is already being played from another window: close that one first")]
+    SeatBusy,
+    /// The token opens no seat here.
+    #[error("the seat token is not one of this session: join again, or watch without a token")]
+    BadToken,
+    /// Watchers have no say.
+    #[error("you are watching: only the two players can {0}")]
+    Watching(&'static str),
+    /// The match is in another phase.
+    #[error("cannot {what} while the match is {status}")]
+    Phase {
+        /// What was tried.
+        what: &'static str,
+        /// The match's status.
+        status: &'static str,
+    },
+    /// The world has no such character here.
+    #[error("this world has no character {0} on this stage: pick one from its list")]
+    UnknownCharacter(u8),
+    /// Ready needs a character.
+    #[error("pick a character before you press start")]
+    NoCharacter,
+    /// A pad's axis or button is out of range.
+    #[error("the pad is out of range: sticks within ±32000, only known buttons")]
+    BadPad,
+    /// No signature is expected for this frame.
+    #[error("no signature is expected for frame {0}: sign each 60th frame once, after it ran")]
+    NoMark(u32),
+    /// The signature is wrong.
+    #[error("the signature for frame {0} does not match the inputs that were applied")]
+    BadSignature(u32),
+}
+
+impl SeatError {
+    /// A short name that programs can rely on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SeatTaken(_) => "seat_taken",
+            Self::SeatBusy => "seat_busy",
+            Self::BadToken => "bad_token",
+            Self::Watching(_) => "watching",
+            Self::Phase { .. } => "wrong_phase",
+            Self::UnknownCharacter(_) => "unknown_character",
+            Self::NoCharacter => "no_character",
+            Self::BadPad => "bad_pad",
+            Self::NoMark(_) => "no_mark",
+            Self::BadSignature(_) => "bad_signature",
+        }
+    }
+}
+
+/// A person in a seat.
+#[derive(Clone)]
+pub(crate) struct Human {
+    pub(crate) key: VerifyingKey,
+    pub(crate) token: Token,
+    /// `None` while connected, otherwise since when not, and for how long that is allowed.
+    away: Option<(Now, Duration)>,
+}
+
+#[derive(Clone)]
+enum Occupant {
+    Free,
+    Human(Box<Human>),
+    Cpu(Opponent, Player),
+}
+
+#[derive(Clone)]
+struct Seat {
+    occupant: Occupant,
+    character: Option<u8>,
+    ready: bool,
+}
+
+impl Seat {
+    fn human(key: VerifyingKey, token: Token, now: Now) -> Self {
+        let away = Some((now, ABANDON_GRACE));
+        Self {
+            occupant: Occupant::Human(Box::new(Human { key, token, away })),
+            character: None,
+            ready: false,
+        }
+    }
+
+    fn as_human(&self) -> Option<&Human> {
+        match &self.occupant {
+            Occupant::Human(human) => Some(human),
+            _ => None,
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match &self.occupant {
+            Occupant::Free => seat::FREE,
+            Occupant::Human(_) => seat::HUMAN,
+            Occupant::Cpu(opponent, _) => opponent.code(),
+        }
+    }
+
+    /// Whether somebody, or something, plays here now.
+    fn present(&self) -> bool {
+        match &self.occupant {
+            Occupant::Free => false,
+            Occupant::Human(human) => human.away.is_none(),
+            Occupant::Cpu(..) => true,
+        }
+    }
+}
+
+/// Frame `base + n` is due at `t0 + n/60 s`.
+#[derive(Clone, Copy)]
+struct Clock {
+    t0: Now,
+    base: u32,
+}
+
+impl Clock {
+    fn due(&self, frame: u32) -> Now {
+        let since = u64::from(frame - self.base);
+        self.t0 + Duration::from_nanos(since * 1_000_000_000 / u64::from(FRAMES_PER_SECOND))
+    }
+}
+
+enum Phase {
+    Lobby,
+    Countdown {
+        start: Now,
+    },
+    /// The clock stands still (`None`) while no person is connected.
+    Live {
+        game: Box<Game>,
+        clock: Option<Clock>,
+    },
+    Ended {
+        game: Box<Game>,
+        at: Now,
+    },
+    /// Left before it began.
+    Closed {
+        at: Now,
+    },
+}
+
+/// How a clock kept its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Punctuality {
+    /// Frames run.
+    pub(crate) frames: u32,
+    /// Frames begun later than the next one was due: missed ticks.
+    pub(crate) missed: u32,
+    /// Times the clock gave up and moved its t0.
+    pub(crate) slips: u32,
+    /// The latest begin of a frame.
+    pub(crate) worst: Duration,
+}
+
+/// One match.
+pub(crate) struct Match {
+    pub(crate) id: MatchId,
+    pub(crate) world: Arc<World>,
+    stage: u8,
+    clock: u32,
+    generator: u64,
+    created: i64,
+    seats: [Seat; 2],
+    phase: Phase,
+    spectators: u32,
+    idle_since: Now,
+    replay: Option<MatchId>,
+    pub(crate) rematch: Option<MatchId>,
+    effects: Vec<Effect>,
+    pending: Vec<Entry>,
+}
+
+/// What a new match needs beside its first player.
+pub(crate) struct Setup {
+    pub(crate) id: MatchId,
+    pub(crate) world: Arc<World>,
+    pub(crate) stage: u8,
+    /// Frames until time is up.
+    pub(crate) clock: u32,
+    pub(crate) generator: u64,
+    /// Seconds of Unix time.
+    pub(crate) created: i64,
+}
+
+impl Match {
+    /// An open match with its first player seated.
+    pub(crate) fn new(setup: Setup, key: VerifyingKey, token: Token, now: Now) -> Self {
+        let free = Seat {
+            occupant: Occupant::Free,
+            character: None,
+            ready: false,
+        };
+        Self::with_seats(setup, [Seat::human(key, token, now), free], now)
+    }
+
+    fn with_seats(setup: Setup, seats: [Seat; 2], now: Now) -> Self {
+        Self {
+            id: setup.id,
+            world: setup.world,
+            stage: setup.stage,
+            clock: setup.clock,
+            generator: setup.generator,
+            created: setup.created,
+            seats,
+            phase: Phase::Lobby,
+            spectators: 0,
+            idle_since: now,
+            replay: None,
+            rematch: None,
+            effects: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// A match read back from its journal, paused where the journal ends. Its players have
+    /// `grace` to come back.
+    pub(crate) fn recovered(
+        world: Arc<World>,
+        id: MatchId,
+        game: Game,
+        tokens: [Option<Token>; 2],
+        now: Now,
+        grace: Duration,
+    ) -> Self {
+        let session = game.recording.session;
+        let seats = [0, 1].map(|at| {
+            let occupant = match (
+                sign::parse_key(&session.session_keys[at]),
+                &tokens[at],
+                &game.players[at],
+            ) {
+                (Some(key), Some(token), _) => Occupant::Human(Box::new(Human {
+                    key,
+                    token: token.clone(),
+                    away: Some((now, grace)),
+                })),
+                (_, _, Some(player)) => Occupant::Cpu(player.opponent(), player.clone()),
+                _ => Occupant::Free,
+            };
+            Seat {
+                occupant,
+                character: Some(session.characters[at]),
+                ready: true,
+            }
+        });
+        let setup = Setup {
+            id,
+            world,
+            stage: session.stage,
+            clock: session.clock,
+            generator: session.generator,
+            created: session.created,
+        };
+        let mut this = Self::with_seats(setup, seats, now);
+        this.phase = Phase::Live {
+            game: Box::new(game),
+            clock: None,
+        };
+        this
+    }
+
+    /// Seats an opponent that needs no person, with its character picked.
+    pub(crate) fn seat_cpu(&mut self, opponent: Opponent, player: Player, character: u8) {
+        self.seats[1] = Seat {
+            occupant: Occupant::Cpu(opponent, player),
+            character: Some(character),
+            ready: true,
+        };
+        self.effects.push(Effect::View);
+    }
+
+    /// The match's status, as `abi::status`.
+    pub(crate) fn status(&self) -> u8 {
+        match &self.phase {
+            Phase::Lobby if self.seats[1].code() == seat::FREE => status::OPEN,
+            Phase::Lobby => status::PICKING,
+            Phase::Countdown { .. } => status::READY,
+            Phase::Live { .. } => status::ACTIVE,
+            Phase::Ended { .. } | Phase::Closed { .. } => status::ENDED,
+        }
+    }
+
+    fn refuse(&self, what: &'static str) -> SeatError {
+        SeatError::Phase {
+            what,
+            status: status_name(self.status()),
+        }
+    }
+
+    /// Takes the second seat.
+    pub(crate) fn join(
+        &mut self,
+        key: VerifyingKey,
+        token: Token,
+        now: Now,
+    ) -> Result<u8, SeatError> {
+        if matches!(self.phase, Phase::Closed { .. }) {
+            return Err(self.refuse("join"));
+        }
+        if self.status() != status::OPEN {
+            return Err(SeatError::SeatTaken(self.id));
+        }
+        self.seats[1] = Seat::human(key, token, now);
+        self.idle_since = now;
+        self.effects.push(Effect::View);
+        Ok(1)
+    }
+
+    /// Connects the player that the token belongs to; a paused match goes on.
+    pub(crate) fn connect(&mut self, token: &str, now: Now) -> Result<u8, SeatError> {
+        let owner = |seat: &Seat| {
+            seat.as_human()
+                .is_some_and(|human| human.token.matches(token))
+        };
+        let at = self
+            .seats
+            .iter()
+            .position(owner)
+            .ok_or(SeatError::BadToken)?;
+        let Occupant::Human(human) = &mut self.seats[at].occupant else {
+            return Err(SeatError::BadToken);
+        };
+        if human.away.is_none() {
+            return Err(SeatError::SeatBusy);
+        }
+        human.away = None;
+        if let Phase::Live {
+            game,
+            clock: clock @ None,
+        } = &mut self.phase
+        {
+            let base = game.state.frame;
+            *clock = Some(Clock {
+                t0: now + COUNTDOWN,
+                base,
+            });
+        }
+        self.count_down(now);
+        self.effects.push(Effect::View);
+        Ok(at as u8)
+    }
+
+    /// Notes that a player's connection is gone.
+    pub(crate) fn disconnect(&mut self, seat: u8, now: Now) {
+        if let Occupant::Human(human) = &mut self.seats[seat as usize].occupant {
+            human.away = Some((now, ABANDON_GRACE));
+        }
+        match &mut self.phase {
+            Phase::Countdown { .. } => self.back_to_lobby(),
+            Phase::Live { game, clock } => {
+                game.release(seat as usize);
+                if !self
+                    .seats
+                    .iter()
+                    .any(|seat| seat.as_human().is_some() && seat.present())
+                {
+                    *clock = None;
+                }
+            }
+            _ => (),
+        }
+        self.idle_since = now;
+        self.effects.push(Effect::View);
+    }
+
+    fn back_to_lobby(&mut self) {
+        self.phase = Phase::Lobby;
+        for seat in &mut self.seats {
+            seat.ready = seat.as_human().is_none();
+        }
+    }
+
+    /// Counts a watcher in or out.
+    pub(crate) fn watch(&mut self, coming: bool, now: Now) {
+        self.spectators = if coming {
+            self.spectators + 1
+        } else {
+            self.spectators.saturating_sub(1)
+        };
+        self.idle_since = now;
+        self.effects.push(Effect::View);
+    }
+
+    /// Picks a character; whoever was ready has to say so again.
+    pub(crate) fn pick(&mut self, seat: u8, character: u8) -> Result<(), SeatError> {
+        if !matches!(self.phase, Phase::Lobby) {
+            return Err(self.refuse("pick a character"));
+        }
+        if !self.world.has_character(self.stage, character) {
+            return Err(SeatError::UnknownCharacter(character));
+        }
+        let seat = &mut self.seats[seat as usize];
+        (seat.character, seat.ready) = (Some(character), false);
+        self.effects.push(Effect::View);
+        Ok(())
+    }
+
+    /// The player waits for the start; with both ready the countdown begins.
+    pub(crate) fn ready(&mut self, seat: u8, now: Now) -> Result<(), SeatError> {
+        if !matches!(self.phase, Phase::Lobby) {
+            return Err(self.refuse("press start"));
+        }
+        let seat = &mut self.seats[seat as usize];
+        seat.character.ok_or(SeatError::NoCharacter)?;
+        seat.ready = true;
+        self.count_down(now);
+        self.effects.push(Effect::View);
+        Ok(())
+    }
+
+    fn count_down(&mut self, now: Now) {
+        let ready = self.seats.iter().all(|seat| seat.ready && seat.present());
+        if ready && matches!(self.phase, Phase::Lobby) {
+            self.phase = Phase::Countdown {
+                start: now + COUNTDOWN,
+            };
+        }
+    }
+
+    /// Takes a pad for the next frame. Pads outside a live match are checked and forgotten.
+    pub(crate) fn press(&mut self, seat: u8, pad: Pad, sequence: u16) -> Result<(), SeatError> {
+        if !pad.is_valid() {
+            return Err(SeatError::BadPad);
+        }
+        if let Phase::Live { game, .. } = &mut self.phase {
+            game.press(seat as usize, pad, sequence);
+        }
+        Ok(())
+    }
+
+    /// Leaves for good: the other seat wins a live match; one that has not begun is closed.
+    pub(crate) fn quit(&mut self, seat: u8, now: Now) -> Result<(), SeatError> {
+        match &mut self.phase {
+            Phase::Live { game, .. } => {
+                game.stop(1 - seat, end_reason::QUIT);
+                self.finish(now);
+            }
+            Phase::Lobby | Phase::Countdown { .. } => {
+                self.phase = Phase::Closed { at: now };
+                self.effects.push(Effect::View);
+            }
+            Phase::Ended { .. } | Phase::Closed { .. } => return Err(self.refuse("quit")),
+        }
+        Ok(())
+    }
+
+    /// What the seat's key has to have signed for `frame`.
+    pub(crate) fn sign_message(
+        &self,
+        seat: u8,
+        frame: u32,
+    ) -> Result<(VerifyingKey, [u8; 71]), SeatError> {
+        let game = self.game().ok_or_else(|| self.refuse("sign"))?;
+        let human = self.seats[seat as usize]
+            .as_human()
+            .ok_or(SeatError::BadToken)?;
+        let hash = game
+            .open_mark(seat as usize, frame)
+            .ok_or(SeatError::NoMark(frame))?;
+        Ok((human.key, sign::message(game.id(), seat, frame, &hash)))
+    }
+
+    /// Stores a signature that was checked against [`Match::sign_message`].
+    pub(crate) fn signed(
+        &mut self,
+        seat: u8,
+        frame: u32,
+        signature: [u8; 64],
+    ) -> Result<(), SeatError> {
+        let signature = InputSignature {
+            frame,
+            seat,
+            padding: [0; 3],
+            signature,
+        };
+        let (Phase::Live { game, .. } | Phase::Ended { game, .. }) = &mut self.phase else {
+            return Err(self.refuse("sign"));
+        };
+        if !game.sign(signature) {
+            return Err(SeatError::NoMark(frame));
+        }
+        if game.is_over() {
+            self.effects.push(Effect::Finish(game.recording.clone()));
+        } else {
+            self.pending.push(Entry::Signature(signature));
+        }
+        Ok(())
+    }
+
+    /// The game, once it has begun.
+    pub(crate) fn game(&self) -> Option<&Game> {
+        match &self.phase {
+            Phase::Live { game, .. } | Phase::Ended { game, .. } => Some(game),
+            _ => None,
+        }
+    }
+
+    /// Does what is due at `now`: starts, runs frames, ends the abandoned. Gives the time of the
+    /// next call, or `None` when the match needs the clock no longer (until a player connects).
+    pub(crate) fn advance(
+        &mut self,
+        now: Now,
+        scratch: &mut Scratch,
+        kept: &mut Punctuality,
+    ) -> Option<Now> {
+        if let Phase::Countdown { start } = self.phase {
+            if now < start {
+                return Some(start);
+            }
+            self.begin(start);
+        }
+        self.abandon(now);
+        for _ in 0..MAX_CATCH_UP {
+            let Phase::Live {
+                game,
+                clock: Some(clock),
+            } = &mut self.phase
+            else {
+                break;
+            };
+            let due = clock.due(game.state.frame + 1);
+            if now < due {
+                return Some(due);
+            }
+            let late = now - due;
+            if late > MAX_LAG {
+                clock.t0 += late;
+                kept.slips += 1;
+            }
+            kept.missed +=
+                u32::from(late.as_nanos() * u128::from(FRAMES_PER_SECOND) >= 1_000_000_000);
+            kept.frames += 1;
+            kept.worst = kept.worst.max(late);
+            self.frame(now, scratch);
+        }
+        match &self.phase {
+            Phase::Live { clock: Some(_), .. } => Some(now),
+            Phase::Live { clock: None, .. } => self.abandoned_at(),
+            _ => None,
+        }
+    }
+
+    fn begin(&mut self, start: Now) {
+        let characters = self
+            .seats
+            .each_ref()
+            .map(|seat| seat.character.unwrap_or_default());
+        let Some(state) = self
+            .world
+            .start(self.stage, characters, self.generator, self.clock)
+        else {
+            self.back_to_lobby();
+            self.effects.push(Effect::View);
+            return;
+        };
+        let session = Session {
+            id: self.id.padded(),
+            world_root: self.world.root(),
+            session_keys: self.seats.each_ref().map(|seat| {
+                seat.as_human()
+                    .map_or([0; 32], |human| human.key.to_bytes())
+            }),
+            generator: self.generator,
+            created: self.created,
+            clock: state.clock,
+            stage: self.stage,
+            characters,
+            seats: self.seats.each_ref().map(Seat::code),
+            ..Session::default()
+        };
+        let players = self.seats.each_ref().map(|seat| match &seat.occupant {
+            Occupant::Cpu(_, player) => Some(player.clone()),
+            _ => None,
+        });
+        let tokens = self
+            .seats
+            .each_ref()
+            .map(|seat| seat.as_human().map(|human| human.token.clone()));
+        let head = Entry::begin(session, state, self.world.id(), tokens);
+        let game = Box::new(Game::new(self.world.running(), session, state, players));
+        let clock = Some(Clock {
+            t0: start,
+            base: state.frame,
+        });
+        self.phase = Phase::Live { game, clock };
+        self.effects
+            .extend([Effect::Begin(vec![head]), Effect::View]);
+    }
+
+    fn frame(&mut self, now: Now, scratch: &mut Scratch) {
+        let Phase::Live { game, .. } = &mut self.phase else {
+            return;
+        };
+        match game.step(scratch) {
+            Ok(()) => self
+                .pending
+                .push(Entry::frame(&game.slots, &game.state.chain)),
+            Err(error) => {
+                tracing::error!(session = %self.id, %error, "a frame could not run; the match ends in a draw");
+                game.stop(winner::DRAW, end_reason::ABANDONED);
+            }
+        }
+        if game.state.frame - game.recording.start.frame >= MAX_FRAMES && !game.is_over() {
+            game.stop(winner::DRAW, end_reason::TIME);
+        }
+        self.effects
+            .push(Effect::Frame(Box::new(game.frame_message())));
+        if game.is_over() {
+            self.finish(now);
+        }
+    }
+
+    /// When the match ends unless somebody comes back.
+    fn abandoned_at(&self) -> Option<Now> {
+        let deadlines = self
+            .seats
+            .iter()
+            .filter_map(Seat::as_human)
+            .filter_map(|human| human.away);
+        deadlines.map(|(since, grace)| since + grace).min()
+    }
+
+    fn abandon(&mut self, now: Now) {
+        let Some(_) = self.abandoned_at().filter(|at| *at <= now) else {
+            return;
+        };
+        let present = self.seats.each_ref().map(Seat::present);
+        let humans = self.seats.each_ref().map(|seat| seat.as_human().is_some());
+        if let Phase::Live { game, .. } = &mut self.phase {
+            let victor = match (present, humans) {
+                ([true, false], _) => 0,
+                ([false, true], _) => 1,
+                _ => winner::DRAW,
+            };
+            game.stop(victor, end_reason::ABANDONED);
+            self.finish(now);
+        }
+    }
+
+    fn finish(&mut self, now: Now) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Closed { at: now }) {
+            Phase::Live { mut game, .. } => {
+                let recording = game.finish();
+                self.pending.push(Entry::end(&game.state));
+                let last = std::mem::take(&mut self.pending);
+                self.effects.extend([
+                    Effect::Journal(last),
+                    Effect::Finish(recording),
+                    Effect::View,
+                ]);
+                Phase::Ended { game, at: now }
+            }
+            other => other,
+        };
+    }
+
+    /// Of a match just recovered whose last frame was its end: ends it, and gives what to store.
+    pub(crate) fn end_recovered(&mut self) -> Option<Arc<Recording>> {
+        if !matches!(&self.phase, Phase::Live { game, .. } if game.is_over()) {
+            return None;
+        }
+        self.finish(Now::ZERO);
+        self.pending.clear();
+        self.effects.clear();
+        self.game().map(|game| game.recording.clone())
+    }
+
+    /// Takes the consequences of all calls since the last time.
+    pub(crate) fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Journal entries not handed over yet. What the journal does not take is given back by
+    /// [`Match::keep_pending`].
+    pub(crate) fn take_pending(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Puts entries back in front.
+    pub(crate) fn keep_pending(&mut self, mut entries: Vec<Entry>) {
+        entries.append(&mut self.pending);
+        self.pending = entries;
+    }
+
+    /// Notes that the replay is on disk.
+    pub(crate) fn stored(&mut self) {
+        self.replay = Some(self.id);
+        self.effects.push(Effect::View);
+    }
+
+    /// True when nobody needs this match any more.
+    pub(crate) fn forgettable(&self, now: Now) -> bool {
+        let nobody = self.spectators == 0
+            && !self
+                .seats
+                .iter()
+                .any(|seat| seat.as_human().is_some() && seat.present());
+        match &self.phase {
+            Phase::Lobby => nobody && now > self.idle_since + LOBBY_TTL,
+            Phase::Ended { at, .. } | Phase::Closed { at } => nobody && now > *at + ENDED_TTL,
+            Phase::Countdown { .. } | Phase::Live { .. } => false,
+        }
+    }
+
+    /// The next match of the same seats: same keys and tokens, characters picked.
+    pub(crate) fn rematch(
+        &self,
+        id: MatchId,
+        generator: u64,
+        created: i64,
+        now: Now,
+    ) -> Result<Self, SeatError> {
+        if !matches!(self.phase, Phase::Ended { .. }) {
+            return Err(self.refuse("ask for a rematch"));
+        }
+        let seats = self.seats.clone().map(|mut seat| {
+            if let Occupant::Human(human) = &mut seat.occupant {
+                human.away = Some((now, ABANDON_GRACE));
+                seat.ready = false;
+            }
+            seat
+        });
+        let setup = Setup {
+            id,
+            world: self.world.clone(),
+            stage: self.stage,
+            clock: self.clock,
+            generator,
+            created,
+        };
+        Ok(Self::with_seats(setup, seats, now))
+    }
+
+    /// The match in words.
+    pub(crate) fn view(&self, now: Now) -> MatchView {
+        let (result, frame) = match &self.phase {
+            Phase::Ended { game, .. } => (
+                Some(ResultView::new(&game.result(), self.replay)),
+                game.state.frame,
+            ),
+            Phase::Live { game, .. } => (None, game.state.frame),
+            _ => (None, 0),
+        };
+        let starts_in = match self.phase {
+            Phase::Countdown { start } => Some(start.saturating_sub(now)),
+            Phase::Live {
+                clock: Some(Clock { t0, .. }),
+                ..
+            } => t0.checked_sub(now),
+            _ => None,
+        };
+        MatchView {
+            session: self.id,
+            world: self.world.id().into(),
+            status: status_name(self.status()),
+            stage: self.stage,
+            seats: self.seats.each_ref().map(|seat| SeatView {
+                kind: seat_name(seat.code()),
+                cpu: matches!(seat.occupant, Occupant::Cpu(..)),
+                character: seat.character,
+                ready: seat.ready,
+                connected: seat.present(),
+            }),
+            spectators: self.spectators,
+            frame,
+            paused: matches!(self.phase, Phase::Live { clock: None, .. }),
+            starts_in_ms: starts_in.map(|left| left.as_millis() as u64),
+            result,
+            rematch: self.rematch,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Opponents that need no person: recorded, random, learned.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use worldline_abi::{InputBuffer, Pad, STICK_UNIT, SessionState, button, seat};
+
+use crate::ghost::Ghost;
+use crate::limits::RANDOM_HOLD;
+use crate::world::{Running, Scratch};
+
+/// Who plays the second seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Opponent {
+    /// Another person, by the invite link.
+    Human,
+    /// A human's recorded inputs.
+    Ghost,
+    /// Random pads, each held for some frames.
+    Random,
+    /// A learned policy cartridge.
+    Policy,
+}
+
+impl Opponent {
+    /// Its value in `abi::Session::seats`.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Human => seat::HUMAN,
+            Self::Ghost => seat::GHOST,
+            Self::Random => seat::RANDOM,
+            Self::Policy => seat::POLICY,
+        }
+    }
+}
+
+/// An opponent at work. It sees what a player sees, and is asked once for each frame, in order.
+#[derive(Clone)]
+pub(crate) enum Player {
+    Ghost(Arc<Ghost>),
+    Random(RandomPads),
+    Policy(Box<Running>),
+}
+
+impl Player {
+    /// What kind of opponent it is.
+    pub(crate) fn opponent(&self) -> Opponent {
+        match self {
+            Self::Ghost(_) => Opponent::Ghost,
+            Self::Random(_) => Opponent::Random,
+            Self::Policy(_) => Opponent::Policy,
+        }
+    }
+
+    /// The pad for the frame after `state`, sitting in `seat`.
+    pub(crate) fn pad(
+        &mut self,
+        state: &SessionState,
+        last: &InputBuffer,
+        seat: usize,
+        scratch: &mut Scratch,
+    ) -> Pad {
+        match self {
+            Self::Ghost(ghost) => ghost.pads[state.frame as usize % ghost.pads.len()],
+            Self::Random(random) => random.pad(state, seat),
+            Self::Policy(running) => running.act(state, last, seat, scratch),
+        }
+    }
+}
+
+/// Random pads, held as long as a human holds them, that rather walk to the middle than off it.
+#[derive(Clone)]
+pub(crate) struct RandomPads {
+    generator: u64,
+    hold: u32,
+    pad: Pad,
+}
+
+impl RandomPads {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            generator: seed,
+            hold: 0,
+            pad: Pad::default(),
+        }
+    }
+
+    fn pad(&mut self, state: &SessionState, seat: usize) -> Pad {
+        if self.hold == 0 {
+            let (least, most) = RANDOM_HOLD;
+            self.hold = least + self.below(most - least + 1);
+            self.pad = self.draw(state.players[seat].x);
+        }
+        self.hold -= 1;
+        self.pad
+    }
+
+    fn draw(&mut self, x: i32) -> Pad {
+        let inward = if x > 0 { -STICK_UNIT } else { STICK_UNIT };
+        let across = match self.below(8) {
+            0..4 => inward,
+            4..6 => -inward,
+            _ => 0,
+        };
+        let up = match self.below(8) {
+            0 => STICK_UNIT,
+            1 => -STICK_UNIT,
+            _ => 0,
+        };
+        let buttons = match self.below(16) {
+            0..3 => button::A,
+            3..6 => button::B,
+            6..9 => button::X,
+            9 => button::Z,
+            10 => button::L,
+            _ => 0,
+        };
+        let pressed = u8::from(buttons == button::L) * u8::MAX;
+        Pad {
+            stick: [across, up],
+            triggers: [pressed, 0],
+            buttons,
+            ..Pad::default()
+        }
+    }
+
+    /// A number below `end`, by SplitMix64.
+    fn below(&mut self, end: u32) -> u32 {
+        self.generator = self.generator.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.generator;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((((z ^ (z >> 31)) >> 32) * u64::from(end)) >> 32) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_pads_are_valid_held_and_the_same_from_the_same_seed() {
+        let play = |seed| {
+            let (mut random, state) = (RandomPads::new(seed), SessionState::default());
+            (0..2000).map(|_| random.pad(&state, 0)).collect::<Vec<_>>()
+        };
+        let pads = play(1);
+        assert!(pads.iter().all(Pad::is_valid));
+        assert_eq!(pads, play(1));
+        assert_ne!(pads, play(2));
+        let changes = pads.windows(2).filter(|two| two[0] != two[1]).count();
+        assert!((50..400).contains(&changes), "{changes}");
+    }
+}

@@ -1,0 +1,135 @@
+//! `worldline play` and `worldline serve`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use worldline_arena::{Arena, Config, Fault, Recovery, Shelf};
+use worldline_server::{Server, Site};
+
+use crate::Folders;
+
+/// How long connections have to end after Ctrl-C.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    folders: Folders,
+    /// Address to listen on; any but loopback means TLS and a token that the link carries
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Port to listen on; 0 takes any that is free
+    #[arg(long, default_value_t = 7777)]
+    port: u16,
+    /// Folder of the built site
+    #[arg(long, value_name = "DIR", default_value = "web/dist")]
+    site: PathBuf,
+    /// Threads that run frames
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    clocks: u8,
+}
+
+pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
+    let shelf = Shelf::open(&options.folders.worlds)?;
+    for problem in shelf.problems() {
+        eprintln!("worldline: {problem}");
+    }
+    let site = Site::load(&options.site)?;
+    if !site.is_built() {
+        eprintln!(
+            "worldline: no site in {}: `cargo xtask play` builds it; the API works",
+            options.site.display()
+        );
+    }
+    let config = Config {
+        data: options.folders.data,
+        clocks: options.clocks.into(),
+        fault: fault()?,
+    };
+    let (arena, recovery) = Arena::open(shelf, config)?;
+    report(&recovery);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        let options = worldline_server::Options { host: options.host, port: options.port, site };
+        let (host, port) = (options.host, options.port);
+        let server = Server::bind(Arc::new(arena), options).await.with_context(|| {
+            format!("cannot listen on {host} port {port}: choose another with --port, or stop what uses it")
+        })?;
+        let link = server.link();
+        println!("Worldline is at {link}");
+        if open {
+            browse(&link);
+        }
+        tokio::select! {
+            served = server.run() => served.context("the server stopped"),
+            stopped = stop() => stopped,
+        }
+    });
+    runtime.shutdown_timeout(FAREWELL);
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Ctrl-C, or what a service manager sends.
+async fn stop() -> Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            pressed = tokio::signal::ctrl_c() => pressed?,
+            _ = terminate.recv() => (),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    eprintln!("worldline: stopping; live matches go on at the next start");
+    Ok(())
+}
+
+fn fault() -> Result<Fault> {
+    match std::env::var("WORLDLINE_FAULT") {
+        Ok(name) => Ok(Fault::parse(&name)?),
+        Err(_) => Ok(Fault::default()),
+    }
+}
+
+fn report(recovery: &Recovery) {
+    for id in &recovery.resumed {
+        println!(
+            "Session {id} was live when the last run ended: it goes on when a player comes back"
+        );
+    }
+    for id in &recovery.ended {
+        println!("Session {id} was over when the last run ended: its replay is stored");
+    }
+    for id in &recovery.unstarted {
+        println!("Session {id} had not run a frame when the last run ended: open a new one");
+    }
+    for (id, why) in &recovery.kept {
+        eprintln!("worldline: session {id} cannot go on: {why}; its journal is kept");
+    }
+}
+
+/// Opens a browser if this machine has one; the printed address is there otherwise.
+fn browse(link: &str) {
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else if cfg!(windows) {
+        "explorer"
+    } else {
+        "xdg-open"
+    };
+    let _ = Command::new(opener)
+        .arg(link)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+}

@@ -1,0 +1,32 @@
+//! Every limit of the server, named.
+
+use std::time::Duration;
+
+/// The largest request body, bytes.
+pub const MAX_BODY: usize = 16 << 10;
+/// The largest WebSocket message from a client, bytes.
+pub const MAX_MESSAGE: usize = 4 << 10;
+/// Messages a client may send in one second; more are dropped, and it is told.
+pub const MAX_MESSAGES_PER_SECOND: u32 = 300;
+/// A client that sends this many in one second is flooding and disconnected.
+pub const FLOOD: u32 = 3000;
+/// Messages that make no sense before a client is disconnected.
+pub const MAX_BAD_MESSAGES: u32 = 50;
+/// A message that cannot be handed over in this time means that the client stalls.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a silent client is asked whether it is still there.
+pub const PING_EVERY: Duration = Duration::from_secs(3);
+/// A client that has said nothing for this long, not even a pong, is gone.
+pub const SILENCE: Duration = Duration::from_secs(10);
+/// WebSockets open at one time.
+pub const MAX_SOCKETS: usize = 2048;
+/// Replays re-executed at one time (verify, states, frames): frames of live matches come first.
+pub const MAX_REEXECUTIONS: usize = 1;
+/// A re-execution that has to wait longer than this is refused.
+pub const REEXECUTION_WAIT: Duration = Duration::from_secs(20);
+/// A TLS handshake that takes longer is dropped.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// TLS handshakes under way at one time.
+pub const MAX_HANDSHAKES: usize = 64;
+/// All files of the site together, bytes.
+pub const MAX_SITE_BYTES: u64 = 64 << 20;
