@@ -2,9 +2,9 @@
 
 use crate::model::Model;
 use crate::plan::{NONE, UpdateRecord, update_op};
-use crate::step::{Scratch, StepError, check, encode_and_embed, layers};
+use crate::step::{Scratch, StepError, check, predict};
 use worldline_abi::{InputBuffer, KIND_POLICY, MELEE_STICK_STEP, Pad, Page, SessionState};
-use worldline_mamba2::{Kernels, head, tables};
+use worldline_mamba2::{Kernels, tables};
 
 /// Fraction bits of a logit.
 pub const LOGIT_BITS: u32 = 12;
@@ -75,9 +75,7 @@ pub fn act<K: Kernels>(
         state.players.swap(0, 1);
         inputs.slots.swap(0, 1);
     }
-    encode_and_embed(model, &state, &inputs, scratch, kernels);
-    layers(model, hidden, scratch, kernels)?;
-    let heads = head(kernels, model.output(), model.tables(), &mut scratch.work);
+    let heads = predict(model, &state, hidden, &inputs, scratch, kernels)?;
     let mut pad = Pad::default();
     for update in model.plan().updates {
         choose(model, update, heads, actor, &mut pad);

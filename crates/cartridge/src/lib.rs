@@ -58,4 +58,4 @@ pub use format::Start;
 pub use hidden::HiddenLayout;
 pub use merkle::{MAX_LEAVES, Merkle, merkle_root};
 pub use model::{EXPAND, MAX_LAYERS, Model, ParseError, STATE_BITS, StartError};
-pub use step::{Scratch, StepError, begin, finish, layer, step};
+pub use step::{Scratch, StepError, begin, finish, layer, predict, step};

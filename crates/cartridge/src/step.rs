@@ -164,6 +164,27 @@ pub fn finish<K: Kernels>(
     state.chain = kernels.sha256(&[&state.chain, bytemuck::bytes_of(inputs), state.chained()]);
 }
 
+/// The head rows of a frame, before anything decides what they mean: for measuring. The hidden state
+/// moves on, the state does not; neither its status nor the controllers' frame matters.
+pub fn predict<'s, K: Kernels>(
+    model: &Model<'_>,
+    state: &SessionState,
+    hidden: &mut [&mut Page],
+    inputs: &InputBuffer,
+    scratch: &'s mut Scratch,
+    kernels: &K,
+) -> Result<&'s [i32], StepError> {
+    check_pages(model, hidden.len())?;
+    encode_and_embed(model, state, inputs, scratch, kernels);
+    layers(model, hidden, scratch, kernels)?;
+    Ok(head(
+        kernels,
+        model.output(),
+        model.tables(),
+        &mut scratch.work,
+    ))
+}
+
 /// What every call needs to hold.
 pub(crate) fn check(
     model: &Model<'_>,
@@ -190,6 +211,10 @@ pub(crate) fn check(
             found: state.schema_id,
         });
     }
+    check_pages(model, pages)
+}
+
+fn check_pages(model: &Model<'_>, pages: usize) -> Result<(), StepError> {
     let expected = usize::from(model.manifest().hidden_pages);
     if pages != expected {
         return Err(StepError::Pages {
@@ -200,7 +225,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-pub(crate) fn encode_and_embed<K: Kernels>(
+fn encode_and_embed<K: Kernels>(
     model: &Model<'_>,
     state: &SessionState,
     inputs: &InputBuffer,
@@ -212,7 +237,7 @@ pub(crate) fn encode_and_embed<K: Kernels>(
     embed(kernels, model.input(), vector, &mut scratch.work);
 }
 
-pub(crate) fn layers<K: Kernels>(
+fn layers<K: Kernels>(
     model: &Model<'_>,
     hidden: &mut [&mut Page],
     scratch: &mut Scratch,

@@ -5,4 +5,5 @@
 pub mod dataset;
 pub mod evaluate;
 mod parallel;
+pub mod quantize;
 pub mod random;
