@@ -4,6 +4,7 @@
 
 pub mod dataset;
 pub mod evaluate;
+pub mod free_run;
 mod parallel;
 pub mod quantize;
 pub mod random;

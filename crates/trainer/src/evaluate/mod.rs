@@ -4,12 +4,14 @@
 //! states, and on its own from [`Options::starts`] random places — beside two baselines, and
 //! gives a [`Report`].
 
+mod int8;
 mod metrics;
 mod plot;
 mod report;
 mod stepper;
 mod windows;
 
+pub use int8::Int8;
 pub use metrics::{Events, Horizons, TeacherForced};
 pub use report::{About, Column, FP32, INT8, Report};
 pub use stepper::{ConstantVelocity, Stepper, Still, Subject};
