@@ -42,7 +42,7 @@ export async function startArcade() {
   const data = await mkdtemp(join(tmpdir(), 'worldline-browser-test-'));
   const port = await freePort();
   const site = join(ROOT, 'web', 'dist');
-  const worlds = join(ROOT, 'worlds');
+  const worlds = process.env.WORLDS || join(ROOT, 'worlds');
   const child = spawn(
     binary,
     ['serve', '--port', `${port}`, '--worlds', worlds, '--site', site, '--data', data],
