@@ -227,6 +227,8 @@ fn the_last_stock_and_the_clock_end_a_match() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever plan is accepted can be run on any state, controllers and heads.
     #[test]
     fn an_accepted_plan_never_panics(
