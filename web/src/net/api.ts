@@ -1,17 +1,5 @@
 /** The arcade's HTTP interface: types as the server sends them, and errors in words. */
 
-export interface Fidelity {
-  rc5?: number;
-  rc20?: number;
-  position_h10?: number;
-  position_h20?: number;
-  action_h10?: number;
-  action_h20?: number;
-  action_accuracy?: number;
-  baselines?: Record<string, { rc5?: number; rc20?: number }>;
-  starts?: number;
-}
-
 export interface World {
   id: string;
   name: string;
@@ -23,8 +11,10 @@ export interface World {
   d_state: number;
   bytes: number;
   root: string;
-  training: { matches: number; frames: number; licences?: string[] } | null;
-  fidelity: Fidelity | null;
+  description: string | null;
+  training: { matches: number; frames: number; licences: unknown };
+  /** The evaluation's report, see `fidelity.ts`. */
+  fidelity: unknown;
   rules: { name: string; why: string }[];
   characters: { id: number; name: string }[];
   stages: { id: number; name: string }[];
@@ -60,20 +50,19 @@ export interface MatchView {
   rematch: string | null;
 }
 
-export interface SeatGrant { session: string; seat: number; token: string }
+/** `invite` is an address on this arcade, with its access token where it needs one. */
+export interface SeatGrant { session: string; seat: number; token: string; invite: string }
 
 export interface ReplayEntry {
   id: string;
-  world: string;
-  stage: number;
-  characters: [number, number];
-  frames: number;
-  winner: number | null;
-  reason: string;
-  created?: string | number;
+  world: string | null;
+  /** Seconds of Unix time. */
+  created: number;
+  seats: [string, string];
+  result: ResultView;
 }
 
-export interface Verdict { valid: boolean; first_bad_frame?: number | null; detail?: string; frames?: number; signatures?: number }
+export interface Verdict { valid: boolean; frames: number; first_bad_frame?: number; detail: string; signed_to: [number | null, number | null] }
 
 /** A refusal by the arcade, or the lack of an answer. The message is fit to be read by a player. */
 export class ApiError extends Error {

@@ -1,5 +1,5 @@
 /** One live match over WebSocket: reconnects by itself, says in words what is wrong. */
-import { FRAME_MESSAGE_BYTES, hex, INPUT_MESSAGE_BYTES, PAD_BYTES, SLOT_BYTES, STATE_BYTES, Status, writePad, type Pad } from "../abi";
+import { FRAME_MESSAGE_BYTES, hex, INPUT_MESSAGE_BYTES, PAD_BYTES, SLOT_BYTES, STATE_BYTES, writePad, type Pad } from "../abi";
 import { words, type MatchView, type ResultView } from "./api";
 import type { HeldSeat } from "./seats";
 import { newSigner, unhex } from "./signing";
@@ -36,14 +36,15 @@ interface ServerMessage {
   session?: string;
   frame?: number;
   input_hash?: string;
-  sequence?: number;
   t?: number;
   error_code?: string;
   detail?: string;
 }
 
 /** Errors after which trying again cannot help. */
-const FINAL = new Set(["unknown_session", "bad_token", "session_not_found", "seat_taken", "forbidden"]);
+const FINAL = new Set(["unknown_session", "bad_token", "no_access"]);
+/** A mark that is signed already (after a reload, say) is no news for the player. */
+const SIGNED_ALREADY = "no_mark";
 
 export function connect(session: string, held: HeldSeat | null, events: LiveEvents): Live {
   const signer = held === null ? null : newSigner(session, held.seat, held.secret);
@@ -77,9 +78,8 @@ export function connect(session: string, held: HeldSeat | null, events: LiveEven
       const view = new DataView(message);
       const number = view.getUint32(4 + 4, true);
       if (number > 0) {
-        const final = view.getUint8(4 + 1) === Status.Ended;
         try {
-          const signature = signer.applied(number, new Uint8Array(message, SLOTS_AT + held.seat * SLOT_BYTES, SLOT_BYTES), final);
+          const signature = signer.applied(number, new Uint8Array(message, SLOTS_AT + held.seat * SLOT_BYTES, SLOT_BYTES));
           if (signature !== null) send({ type: "sign", frame: number, signature });
         } catch (error) {
           signing = false;
@@ -100,12 +100,16 @@ export function connect(session: string, held: HeldSeat | null, events: LiveEven
     }
     switch (message.type) {
       case "session": events.view(message as unknown as MatchView); break;
-      case "result": events.result(message as unknown as ResultView); break;
+      case "result": {
+        const last = signing ? signer?.finish() : null;
+        if (last !== null && last !== undefined) send({ type: "sign", ...last });
+        events.result(message as unknown as ResultView);
+        break;
+      }
       case "rematch": if (message.session !== undefined) events.rematch(message.session); break;
       case "resume":
         if (signer !== null && message.frame !== undefined && message.input_hash !== undefined) {
           signer.resume(message.frame, unhex(message.input_hash));
-          sequence = message.sequence ?? sequence;
           signing = true;
         }
         break;
@@ -115,6 +119,7 @@ export function connect(session: string, held: HeldSeat | null, events: LiveEven
       } break;
       case "error": {
         const code = message.error_code ?? "error";
+        if (code === SIGNED_ALREADY) break;
         if (FINAL.has(code)) refused = true;
         events.error(code, message.detail ?? "The arcade refused that.");
         break;

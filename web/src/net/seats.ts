@@ -1,21 +1,23 @@
 /** Seats this browser tab holds: token and session key, kept for reloads, gone with the tab. */
 import { hex } from "../abi";
+import type { SeatGrant } from "./api";
 import { unhex, type SessionKey } from "./signing";
 
-export interface HeldSeat { seat: number; token: string; secret: Uint8Array }
+export interface HeldSeat { seat: number; token: string; invite: string; secret: Uint8Array }
 
 const name = (session: string): string => `worldline.seat.${session}`;
 
-export function holdSeat(session: string, seat: number, token: string, key: SessionKey): void {
-  sessionStorage.setItem(name(session), JSON.stringify({ seat, token, secret: hex(key.secret) }));
+export function holdSeat(grant: SeatGrant, key: SessionKey): void {
+  const { seat, token, invite } = grant;
+  sessionStorage.setItem(name(grant.session), JSON.stringify({ seat, token, invite, secret: hex(key.secret) }));
 }
 
 export function heldSeat(session: string): HeldSeat | null {
   const text = sessionStorage.getItem(name(session));
   if (text === null) return null;
   try {
-    const held = JSON.parse(text) as { seat: number; token: string; secret: string };
-    return { seat: held.seat, token: held.token, secret: unhex(held.secret) };
+    const held = JSON.parse(text) as { seat: number; token: string; invite: string; secret: string };
+    return { ...held, secret: unhex(held.secret) };
   } catch {
     sessionStorage.removeItem(name(session));
     return null;
@@ -29,5 +31,5 @@ export function dropSeat(session: string): void {
 /** A rematch keeps its seats: the same token and key, under the new id. */
 export function carrySeat(from: string, to: string): void {
   const text = sessionStorage.getItem(name(from));
-  if (text !== null) sessionStorage.setItem(name(to), text);
+  if (text !== null) sessionStorage.setItem(name(to), text.replaceAll(from, to));
 }

@@ -42,10 +42,12 @@ export interface Signer {
   /** Remembers a pad that was sent under `sequence`. */
   sent(sequence: number, pad: Uint8Array): void;
   /**
-   * Takes in the slot the arcade applied at `frame`. Answers a signature in hex at each mark
-   * and when `final` is set, else null. Throws when the arcade shows a pad that was never sent.
+   * Takes in the slot the arcade applied at `frame`. Answers a signature in hex at each mark,
+   * else null. Throws when the arcade shows a pad that was never sent.
    */
-  applied(frame: number, slot: Uint8Array, final: boolean): string | null;
+  applied(frame: number, slot: Uint8Array): string | null;
+  /** The match is over: signs up to its last frame, unless that is done. */
+  finish(): { frame: number; signature: string } | null;
   /** Goes on from a hash the arcade remembers (after a lost connection). */
   resume(frame: number, hash: Uint8Array): void;
 }
@@ -53,6 +55,7 @@ export interface Signer {
 export function newSigner(session: string, seat: number, secret: Uint8Array): Signer {
   let hash = new Uint8Array(HASH_BYTES);
   let next = 1;
+  let signed = 0;
   // r ‖ frame ‖ pad ‖ sequence, hashed in place.
   const block = new Uint8Array(HASH_BYTES + 4 + SLOT_BYTES);
   const view = new DataView(block.buffer);
@@ -68,13 +71,18 @@ export function newSigner(session: string, seat: number, secret: Uint8Array): Si
     }
   }
 
+  function signature(): string {
+    signed = next - 1;
+    return hex(sign(signedMessage(session, seat, signed, hash), secret));
+  }
+
   return {
     sent(sequence, pad) {
       const at = sequence % REMEMBERED;
       sequences[at] = sequence;
       pads.set(pad, at * PAD_BYTES);
     },
-    applied(frame, slot, final) {
+    applied(frame, slot) {
       if (frame < next) return null;
       if (frame > next) throw new Error(`Frames ${next} to ${frame - 1} never arrived, so later inputs are not signed.`);
       check(slot);
@@ -83,12 +91,17 @@ export function newSigner(session: string, seat: number, secret: Uint8Array): Si
       block.set(slot, HASH_BYTES + 4);
       hash = sha256(block);
       next = frame + 1;
-      if (frame % SIGN_EVERY_FRAMES !== 0 && !final) return null;
-      return hex(sign(signedMessage(session, seat, frame, hash), secret));
+      return frame % SIGN_EVERY_FRAMES === 0 ? signature() : null;
+    },
+    finish() {
+      const frame = next - 1;
+      return frame > signed ? { frame, signature: signature() } : null;
     },
     resume(frame, from) {
       hash = Uint8Array.from(from);
       next = frame + 1;
+      // While away the arcade let go of the pad under the old numbers.
+      sequences.fill(-1);
     },
   };
 }

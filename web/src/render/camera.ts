@@ -8,7 +8,7 @@ export interface Camera { x: number; y: number; /** Pixels per world unit. */ sc
 const MARGIN_X = 34;
 const MARGIN_UP = 34;
 const MARGIN_DOWN = 26;
-const MIN_WIDTH = 125;
+const MIN_WIDTH = 148;
 /** How far towards a blast zone the camera follows. */
 const REACH = 0.82;
 const EASE = 0.085;

@@ -148,7 +148,7 @@ function bones(ctx: CanvasRenderingContext2D, joints: Joints): void {
  * @param line width of an edge, world units; @param flash draws the edges white.
  */
 export function drawFigure(ctx: CanvasRenderingContext2D, body: Body, pose: Pose, joints: Joints, facing: number, hue: Hue, line: number, flash: boolean): void {
-  const thick = body.height * 0.036 * body.build;
+  const thick = body.height * 0.046 * body.build;
   const up = pose[J.lean] + pose[J.spin];
   const edge = flash ? "#ffffff" : hue.line;
   ctx.lineJoin = "round";
@@ -156,14 +156,14 @@ export function drawFigure(ctx: CanvasRenderingContext2D, body: Body, pose: Pose
 
   bones(ctx, joints);
   ctx.strokeStyle = hue.glow;
-  ctx.lineWidth = thick * 5;
+  ctx.lineWidth = thick * 3.4;
   ctx.stroke();
 
   ctx.lineWidth = line;
   ctx.fillStyle = flash ? edge : hue.fill;
   ctx.strokeStyle = flash ? edge : hue.back;
   ctx.beginPath();
-  plate(ctx, joints, NECK, ELBOW_B, thick, thick * 0.6);
+  plate(ctx, joints, NECK, ELBOW_B, thick, thick * 0.55);
   plate(ctx, joints, ELBOW_B, HAND_B, thick * 0.9, thick * 0.8);
   plate(ctx, joints, HIP, KNEE_B, thick * 1.35, thick * 0.8);
   plate(ctx, joints, KNEE_B, FOOT_B, thick * 1.1, thick * 0.6);
@@ -200,7 +200,7 @@ export function drawFigure(ctx: CanvasRenderingContext2D, body: Body, pose: Pose
   // Torso: shoulders wider than the waist.
   const nx = joints[NECK * 2], ny = joints[NECK * 2 + 1], hx = joints[HIP * 2], hy = joints[HIP * 2 + 1];
   const tx = Math.cos(up) * facing, ty = -Math.sin(up);
-  const shoulder = thick * (body.skirt ? 1.5 : 2.1), waist = thick * (body.skirt ? 1 : 1.35);
+  const shoulder = thick * (body.skirt ? 1.45 : 2), waist = thick * (body.skirt ? 0.95 : 1.2);
   ctx.beginPath();
   ctx.moveTo(nx + tx * shoulder, ny + ty * shoulder);
   ctx.lineTo(hx + tx * waist, hy + ty * waist);

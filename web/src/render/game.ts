@@ -24,7 +24,12 @@ export interface GameView {
   setSeats(seats: Seats | null): void;
 }
 
-export interface GameOptions { /** Percent, stocks and clock on the tube. */ hud: boolean }
+export interface GameOptions {
+  /** Percent, stocks and clock on the tube. */
+  hud: boolean;
+  /** Share of the height at the bottom that is kept free where there are no readouts. */
+  reserve?: number;
+}
 
 export function createGame(canvas: HTMLCanvasElement, options: GameOptions): GameView {
   const context = canvas.getContext("2d", { alpha: false, desynchronized: true });
@@ -73,7 +78,7 @@ export function createGame(canvas: HTMLCanvasElement, options: GameOptions): Gam
   }
 
   function aim(state: State): void {
-    follow(camera, state, scenery.stage, canvas.width, canvas.height, options.hud ? hudHeight(canvas.width, canvas.height) : 0);
+    follow(camera, state, scenery.stage, canvas.width, canvas.height, options.hud ? hudHeight(canvas.width, canvas.height) : canvas.height * (options.reserve ?? 0));
   }
 
   fit();

@@ -5,7 +5,7 @@ import { bodyById } from "../melee/characters";
 import type { Camera } from "./camera";
 import type { Fighter } from "./fighter";
 import { ALARM, BONE, DIM, PLAYERS } from "./palette";
-import { strokeNumber, strokeWord, traceGlyph, vectorWidth } from "./vector";
+import { numberWidth, strokeNumber, strokeWord, traceGlyph } from "./vector";
 
 /** From calm to critical. */
 const HEAT = [BONE, "#ffe9a3", "#ffc861", "#ff9447", ALARM];
@@ -28,49 +28,54 @@ function clock(ctx: CanvasRenderingContext2D, state: State, width: number, unit:
   const middle = width / 2;
   ctx.lineWidth = Math.max(1.2, unit * 0.02);
   ctx.strokeStyle = seconds <= LAST_SECONDS ? ALARM : BONE;
-  strokeNumber(ctx, seconds % 60, 2, middle + vectorWidth(2, size) + size * 0.5, y, size);
+  strokeNumber(ctx, seconds % 60, 2, middle + numberWidth(2, size) + size * 0.5, y, size);
   strokeNumber(ctx, Math.floor(seconds / 60), 1, middle - size * 0.1, y, size);
   ctx.beginPath();
   traceGlyph(ctx, COLON, middle - size * 0.13, y, size);
   ctx.stroke();
 }
 
+/** One player's plate; the second seat's is the mirror image of the first. */
 function plate(ctx: CanvasRenderingContext2D, state: State, fighter: Fighter, seat: number, name: string, width: number, height: number, unit: number): void {
   const player = state.players[seat];
   const hue = PLAYERS[seat];
-  const wide = Math.min(unit * 2.5, width * 0.44);
-  const left = seat === 0 ? Math.max(width * 0.06, width * 0.3 - wide / 2) : Math.min(width * 0.94 - wide, width * 0.7 - wide / 2);
-  const top = height - unit * 0.96;
+  const side = seat === 0 ? 1 : -1;
+  const wide = Math.min(unit * 2.2, width * 0.43);
+  const centre = width / 2 - side * Math.min(width * 0.2, unit * 3) - side * wide * 0.14;
+  const outer = Math.max(width * 0.03, Math.min(width * 0.97, centre - (side * wide) / 2));
+  const top = height - unit * 0.94;
   const shake = fighter.hudShake > 0 ? ((fighter.hudShake % 2) * 2 - 1) * fighter.hudShake * 0.35 : 0;
-  const size = unit * 0.44;
+  const size = unit * 0.46;
 
   // A bracket in the player's hue holds the plate.
   ctx.strokeStyle = hue.line;
   ctx.lineWidth = Math.max(1.2, unit * 0.016);
   ctx.beginPath();
-  ctx.moveTo(left + unit * 0.12, top); ctx.lineTo(left, top); ctx.lineTo(left, top + unit * 0.78); ctx.lineTo(left + unit * 0.12, top + unit * 0.78);
+  ctx.moveTo(outer + side * unit * 0.12, top); ctx.lineTo(outer, top); ctx.lineTo(outer, top + unit * 0.78); ctx.lineTo(outer + side * unit * 0.12, top + unit * 0.78);
   ctx.stroke();
 
   const gone = isDead(player.action) && player.stocks === 0;
   ctx.strokeStyle = gone ? DIM : HEAT[Math.min(HEAT.length - 1, Math.floor(player.percent / HEAT_STEP))];
   ctx.lineWidth = Math.max(1.8, unit * 0.036);
-  const right = left + wide * 0.66 + shake;
-  strokeNumber(ctx, player.percent, 1, right, top + shake, size);
+  const right = seat === 0 ? outer + unit * 0.16 + numberWidth(3, size) : outer - unit * 0.16 - size * 0.48;
+  strokeNumber(ctx, player.percent, 1, right + shake, top + shake, size);
   ctx.lineWidth = Math.max(1.2, unit * 0.02);
   ctx.beginPath();
-  traceGlyph(ctx, PERCENT, right + unit * 0.08, top + size * 0.5 + shake, size * 0.5);
+  traceGlyph(ctx, PERCENT, right + unit * 0.08 + shake, top + size * 0.5 + shake, size * 0.5);
   ctx.stroke();
 
   ctx.strokeStyle = hue.line;
   ctx.lineWidth = Math.max(1, unit * 0.014);
   const label = Math.max(9, unit * 0.13);
-  strokeWord(ctx, name, left + unit * 0.12, top + unit * 0.62, label, 0);
+  const base = top + unit * 0.62;
+  strokeWord(ctx, name, outer + side * unit * 0.16, base, label, seat);
 
-  const pip = unit * 0.075;
+  const pip = unit * 0.07;
+  const inner = outer + side * wide * 0.98;
   ctx.fillStyle = hue.line;
   ctx.beginPath();
   for (let i = 0; i < player.stocks; i++) {
-    const x = left + wide - pip - i * pip * 2.7, y = top + unit * 0.62 + label / 2;
+    const x = inner - side * (pip + i * pip * 2.7), y = base + label / 2;
     ctx.moveTo(x, y - pip); ctx.lineTo(x + pip, y); ctx.lineTo(x, y + pip); ctx.lineTo(x - pip, y);
     ctx.closePath();
   }

@@ -1,10 +1,13 @@
 /** What does not move: graticule, blast zone, stage. Paths are built once per stage. */
 import type { State } from "../abi";
 import type { Platform, Stage } from "../melee/stages";
-import { BONE, DIM, GRID, GRID_STRONG } from "./palette";
+import { BONE, GRID, GRID_STRONG } from "./palette";
 
 const CELL = 20;
 const TICK = 10;
+/** Depth of the floor: its far edge is this much higher and narrower. */
+const DEPTH = 3.4;
+const BACK = 0.9;
 
 export interface Scenery {
   stage: Stage;
@@ -12,7 +15,8 @@ export interface Scenery {
   axes: Path2D;
   blast: Path2D;
   block: Path2D;
-  ticks: Path2D;
+  /** The floor running into depth behind the fighters. */
+  floor: Path2D;
   /** Heights of the platforms as drawn: moving ones follow whoever stands on them. */
   heights: Float32Array;
 }
@@ -34,9 +38,11 @@ export function newScenery(stage: Stage): Scenery {
   block.lineTo(-slope, 0); block.lineTo(slope, 0); block.lineTo(edge, edgeY);
   for (let i = 0; i < under.length; i += 2) block.lineTo(under[i], under[i + 1]);
   block.closePath();
-  const ticks = new Path2D();
-  for (let x = -Math.floor(edge / TICK) * TICK; x <= edge; x += TICK) { ticks.moveTo(x, -1.6); ticks.lineTo(x, x % 50 === 0 ? -5.2 : -3.4); }
-  return { stage, grid, axes, blast, block, ticks, heights: Float32Array.from(stage.platforms, (platform) => platform.y) };
+  const floor = new Path2D();
+  for (let x = -Math.floor(slope / TICK) * TICK; x <= slope; x += TICK) { floor.moveTo(x, 0); floor.lineTo(x * BACK, DEPTH); }
+  floor.moveTo(-slope, 0); floor.lineTo(-slope * BACK, DEPTH); floor.lineTo(slope * BACK, DEPTH); floor.lineTo(slope, 0);
+  floor.moveTo(-slope * BACK * 1.04, DEPTH / 2); floor.lineTo(slope * BACK * 1.04, DEPTH / 2);
+  return { stage, grid, axes, blast, block, floor, heights: Float32Array.from(stage.platforms, (platform) => platform.y) };
 }
 
 const isSide = (platform: Platform): boolean => platform.left >= 0 || platform.right <= 0;
@@ -71,7 +77,8 @@ export function drawScenery(ctx: CanvasRenderingContext2D, scenery: Scenery, lin
   ctx.lineWidth = line * 1.3;
   ctx.strokeStyle = "#38494b";
   ctx.stroke(scenery.block);
-  ctx.stroke(scenery.ticks);
+  ctx.strokeStyle = "#23383b";
+  ctx.stroke(scenery.floor);
   const { edge, edgeY } = scenery.stage;
   const slope = edgeY < -1 ? edge * 0.7 : edge;
   ctx.lineWidth = line * 2.4;
@@ -85,12 +92,13 @@ export function drawScenery(ctx: CanvasRenderingContext2D, scenery: Scenery, lin
   }
   ctx.stroke();
   ctx.lineWidth = line;
-  ctx.strokeStyle = DIM;
+  ctx.strokeStyle = "#41575a";
   ctx.beginPath();
   for (let i = 0; i < platforms.length; i++) {
     const y = scenery.heights[i];
-    ctx.moveTo(platforms[i].left + 1, y - 1.8);
-    ctx.lineTo(platforms[i].right - 1, y - 1.8);
+    const { left, right } = platforms[i];
+    ctx.moveTo(left, y); ctx.lineTo(left * 0.97, y + 1.5); ctx.lineTo(right * 0.97, y + 1.5); ctx.lineTo(right, y);
+    ctx.moveTo(left + 1, y - 1.6); ctx.lineTo(right - 1, y - 1.6);
   }
   ctx.stroke();
 }

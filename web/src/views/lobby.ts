@@ -3,6 +3,7 @@ import { Button, neutralPad } from "../abi";
 import { h, replace, setText } from "../dom";
 import { seatWords } from "../format";
 import { readGamepads } from "../input/gamepad";
+import { keyName, loadKeys, type Action } from "../input/keymap";
 import { bodyById } from "../melee/characters";
 import { stageById } from "../melee/stages";
 import type { MatchView } from "../net/api";
@@ -27,8 +28,9 @@ export interface Lobby {
   close: Leave;
 }
 
-export function inviteUrl(session: string): string {
-  return `${location.origin}${location.pathname}#/s/${session}`;
+/** Where a friend finds the session: as the arcade says, which knows whether a link needs its token. */
+function inviteUrl(session: string, invite: string | null): string {
+  return new URL(invite ?? `#/s/${session}`, location.href).href;
 }
 
 /** Copies text; on insecure origins it selects it for the player to copy. */
@@ -43,6 +45,17 @@ export async function copyText(field: HTMLInputElement, button: HTMLButtonElemen
     setText(button, "Press Ctrl+C");
   }
   window.setTimeout(() => setText(button, label), 1600);
+}
+
+const HINTS: [Action[], string][] = [
+  [["left", "right", "up", "down"], "move"], [["jump"], "jump"], [["attack"], "attack"], [["special"], "special"], [["shield"], "shield"], [["grab"], "grab"],
+  [["cLeft", "cRight", "cUp", "cDown"], "smash"], [["tilt"], "walk"],
+];
+
+/** The keys at a glance, for whoever plays for the first time. */
+function keyHints(): HTMLElement {
+  const keys = loadKeys();
+  return h("p", { class: "hints" }, HINTS.map(([actions, label]) => h("span", null, actions.map((action) => h("kbd", null, keyName(keys[action]))), " ", label)), h("a", { href: "#/controls" }, "change"));
 }
 
 interface Panel { element: HTMLElement; update(view: MatchView, own: boolean): void; close: Leave }
@@ -71,9 +84,9 @@ function panel(seat: 0 | 1): Panel {
   };
 }
 
-export function lobby(session: string, actions: LobbyActions): Lobby {
+export function lobby(session: string, invite: string | null, actions: LobbyActions): Lobby {
   const panels = [panel(0), panel(1)] as const;
-  const url = inviteUrl(session);
+  const url = inviteUrl(session, invite);
   const field = h("input", { class: "link", readonly: true, value: url, "aria-label": "Invitation link", onfocus: () => field.select() });
   const copy = h("button", { class: "plain", onclick: () => void copyText(field, copy) }, "Copy link");
   const start = h("button", { class: "coin start", onclick: actions.ready }, h("span", null, "Press start"));
@@ -81,7 +94,7 @@ export function lobby(session: string, actions: LobbyActions): Lobby {
   const note = h("p", { class: "note", role: "status" });
   const stage = h("p", { class: "stage-name" });
   const roster = h("fieldset", { class: "roster" }, h("legend", null, "Your fighter"));
-  const invite = h("div", { class: "invite" }, qrCode(url), h("div", null, h("p", null, "Your friend opens this link or scans the code."), field, copy));
+  const invitation = h("div", { class: "invite" }, qrCode(url), h("div", null, h("p", null, "Your friend opens this link or scans the code."), field, copy));
   let fighters: { id: number; name: string }[] = [];
   let picked: number | null = null;
   let stageShown = -1;
@@ -111,10 +124,11 @@ export function lobby(session: string, actions: LobbyActions): Lobby {
   const element = h("div", { class: "lobby" },
     panels[0].element,
     h("div", { class: "desk" },
-      h("p", { class: "label" }, "Session"), vectorSvg(session, "session-code"), stage, invite, note, start, join,
+      h("p", { class: "label" }, "Session"), vectorSvg(session, "session-code"), stage, invitation, note, start, join,
       h("button", { class: "plain", onclick: actions.leave }, "Leave")),
     panels[1].element,
-    roster);
+    roster,
+    keyHints());
 
   return {
     element,
@@ -134,7 +148,7 @@ export function lobby(session: string, actions: LobbyActions): Lobby {
       }
       roster.hidden = mine === null;
       roster.disabled = mine?.ready ?? false;
-      invite.hidden = !free || mine === null;
+      invitation.hidden = !free || mine === null;
       join.hidden = mine !== null || !free;
       start.hidden = mine === null;
       startable = mine !== null && !mine.ready && mine.character !== null && !free;

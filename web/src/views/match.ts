@@ -66,7 +66,7 @@ export function match(main: HTMLElement, id: string): Leave {
     h("span", { title: "How often a rule that is not learned changed a value" }, "rules ", rules), h("span", null, "watching ", watchers),
     h("span", { class: "grow" }), h("label", null, "display ", delay), h("button", { class: "plain", onclick: () => controlsDialog(() => controller?.reloadKeys()) }, "Controls"), quit);
   const arena = h("div", { class: "arena", hidden: true }, tube, strip);
-  const room: Lobby = lobby(session, {
+  const room: Lobby = lobby(session, held?.invite ?? null, {
     pick: (character) => live?.send({ type: "pick", character }),
     ready: () => live?.send({ type: "ready" }),
     join: () => void join(),
@@ -101,7 +101,7 @@ export function match(main: HTMLElement, id: string): Leave {
     try {
       const key = newKey();
       const grant = await api.join(session, key.publicHex);
-      holdSeat(session, grant.seat, grant.token, key);
+      holdSeat(grant, key);
       held = heldSeat(session);
       reconnect();
     } catch (error) {
@@ -124,6 +124,10 @@ export function match(main: HTMLElement, id: string): Leave {
 
   function update(next: MatchView): void {
     view = next;
+    if (next.status === "ended" && next.result === null && next.frame === 0) {
+      replace(main, h("section", { class: "page" }, h("h1", null, "Closed"), h("p", null, "This session was closed before the match began."), h("p", null, h("a", { class: "button", href: "#/" }, "Back to the arcade"))));
+      return;
+    }
     const playing = next.status === "active" || next.status === "ended" || next.status === "ready";
     room.element.hidden = playing;
     if (arena.hidden === playing) {
@@ -151,7 +155,7 @@ export function match(main: HTMLElement, id: string): Leave {
     controller?.close();
     document.querySelector(".touchpad")?.remove();
     controller = held === null ? null : newController((pad) => live?.pad(pad));
-    if (controller !== null && wantsTouch()) tube.append(touchPad(controller.touch, controller.poll));
+    if (controller !== null && wantsTouch()) tube.after(touchPad(controller.touch, controller.poll));
     live = connect(session, held, {
       view: update,
       frame: queue.push,

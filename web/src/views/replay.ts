@@ -23,9 +23,9 @@ export function replay(main: HTMLElement, id: string): Leave {
       verdict.className = answer.valid ? "notice good" : "notice bad";
       const frame = answer.first_bad_frame;
       replace(verdict, answer.valid
-        ? "Valid: run again from its inputs, every frame comes out the same, and the players' signatures cover them."
-        : [`Not valid${frame === null || frame === undefined ? "" : ` from frame ${frame}`}. ${answer.detail ?? ""} `,
-          frame !== null && frame !== undefined && h("button", { class: "plain", onclick: () => player?.seek(frame) }, "Show that frame")]);
+        ? `Valid. ${answer.detail}`
+        : [`Not valid${frame === undefined ? "" : ` from frame ${frame}`}. ${answer.detail} `,
+          frame !== undefined && h("button", { class: "plain", onclick: () => player?.seek(frame) }, "Show that frame")]);
     } catch (error) {
       verdict.className = "notice bad";
       setText(verdict, words(error));

@@ -4,7 +4,8 @@ import { h, prefersReducedMotion, replace } from "../dom";
 import { bytes, count, duration, reasonWords, seatWords } from "../format";
 import { bodyById } from "../melee/characters";
 import { stageById } from "../melee/stages";
-import { api, words, type Fidelity, type MatchView, type Opponent, type ReplayEntry, type World } from "../net/api";
+import { readFidelity, type Fidelity } from "../fidelity";
+import { api, words, type MatchView, type Opponent, type ReplayEntry, type World } from "../net/api";
 import { holdSeat } from "../net/seats";
 import { newKey } from "../net/signing";
 import { createGame } from "../render/game";
@@ -16,6 +17,8 @@ import { stageIcon } from "../ui/stageicon";
 
 const REFRESH_MS = 4000;
 const STORE = "worldline.quarter";
+/** Shorter matches do not make a preview, frames. */
+const WORTH_SHOWING = 900;
 
 const OPPONENTS: { value: Opponent; label: string; hint: string }[] = [
   { value: "human", label: "A friend", hint: "by link" },
@@ -36,7 +39,7 @@ function remembered(): Wish {
 
 /** Plays recorded frames round and round behind the title. */
 function attract(canvas: HTMLCanvasElement, caption: HTMLElement): { play(source: Source, title: string): void; close: Leave } {
-  const game = createGame(canvas, { hud: false });
+  const game = createGame(canvas, { hud: false, reserve: 0.3 });
   const state = emptyState();
   let source: Source | null = null;
   let index = 0;
@@ -78,32 +81,28 @@ function readout(label: string, value: string, note?: string): HTMLElement {
 
 /** Position error over 20 frames beside the two baselines: shorter is better. */
 function fidelityBars(fidelity: Fidelity): HTMLElement | null {
-  const rows: [string, number | undefined, string][] = [
-    ["this world", fidelity.rc20, "own"],
-    ["constant velocity", fidelity.baselines?.["constant_velocity"]?.rc20, ""],
-    ["nothing moves", fidelity.baselines?.["nothing_moves"]?.rc20, ""],
-  ];
-  const known = rows.filter((row): row is [string, number, string] => row[1] !== undefined);
-  if (known.length < 2) return null;
-  const most = Math.max(...known.map(([, value]) => value));
+  if (fidelity.baselines.length === 0) return null;
+  const rows = [{ name: "this world", rc20: fidelity.rc20 }, ...fidelity.baselines];
+  const most = Math.max(...rows.map((row) => row.rc20));
   return h("figure", { class: "bars" },
-    h("figcaption", null, "Mean position error over 20 frames played forward, in game units. Shorter is better."),
-    known.map(([name, value, own]) => h("div", { class: `bar ${own}` }, h("span", null, name), h("i", { style: `width:${((value / most) * 100).toFixed(1)}%` }), h("b", null, value.toFixed(2)))));
+    h("figcaption", null, `Mean position error over 20 frames played forward${fidelity.starts === null ? "" : ` from ${count(fidelity.starts)} places in matches it never saw`}, in game units. Shorter is better.`),
+    rows.map(({ name, rc20 }, i) => h("div", { class: i === 0 ? "bar own" : "bar" }, h("span", null, name), h("i", { style: `width:${((rc20 / most) * 100).toFixed(1)}%` }), h("b", null, rc20.toFixed(2)))));
 }
 
 function plate(world: World): HTMLElement {
-  const fidelity = world.fidelity;
-  const training = world.training;
+  const fidelity = readFidelity(world.fidelity);
+  const { training } = world;
+  const licences = Array.isArray(training.licences) ? training.licences.join(", ") : typeof training.licences === "string" ? training.licences : "listed beside the cartridge";
   return h("section", { class: "plate", "aria-labelledby": "plate-title" },
     h("h2", { id: "plate-title" }, "The cartridge ", h("em", null, world.name)),
+    world.description !== null && h("p", { class: "lead" }, world.description),
     h("dl", { class: "readouts" },
       readout("Parameters", count(world.parameters), `${bytes(world.bytes)} of integers`),
       readout("Layers", `${world.layers} × ${world.d_model}`, `state ${world.d_state}`),
       readout("Work per frame", count(world.macs), "multiplications"),
-      training !== null && readout("Learned from", `${count(training.matches)} matches`, `${count(training.frames)} frames, ${training.licences?.join(", ") ?? "see about"}`),
-      fidelity?.rc5 !== undefined && readout("RC5", fidelity.rc5.toFixed(2), "units off, 5 frames"),
-      fidelity?.rc20 !== undefined && readout("RC20", fidelity.rc20.toFixed(2), "units off, 20 frames"),
-      fidelity?.action_h10 !== undefined && readout("Action right", `${(fidelity.action_h10 * 100).toFixed(0)} %`, "after 10 frames"),
+      readout("Learned from", `${count(training.matches)} matches`, `${count(training.frames)} frames, ${licences}`),
+      fidelity !== null && [readout("RC5", fidelity.rc5.toFixed(2), "units off, 5 frames"), readout("RC20", fidelity.rc20.toFixed(2), "units off, 20 frames")],
+      fidelity !== null && fidelity.actionAt10 !== null && readout("Action right", `${(fidelity.actionAt10 * 100).toFixed(0)} %`, "after 10 frames"),
       fidelity === null && readout("Fidelity", "not measured", "a world for tests")),
     h("div", { class: "plate-cols" },
       fidelity !== null && fidelityBars(fidelity),
@@ -123,11 +122,12 @@ function liveRow(view: MatchView): HTMLElement {
 }
 
 function replayRow(entry: ReplayEntry): HTMLElement {
+  const { stage, characters, winner, frames, reason } = entry.result;
   return h("li", null, h("a", { href: `#/r/${entry.id}` },
     h("code", null, entry.id),
-    h("span", null, stageById(entry.stage).name),
-    h("span", null, entry.characters.map((id, seat) => [seat === 1 && " v ", h("span", { class: entry.winner === seat ? `won p${seat + 1}` : "" }, bodyById(id).name)])),
-    h("span", { class: "go" }, `${duration(entry.frames)} · ${reasonWords(entry.reason)}`)));
+    h("span", null, stageById(stage).name),
+    h("span", null, characters.map((id, seat) => [seat === 1 && " v ", h("span", { class: winner === seat ? `won p${seat + 1}` : "" }, bodyById(id).name)])),
+    h("span", { class: "go" }, `${duration(frames)} · ${reasonWords(reason)}`)));
 }
 
 export function shelf(main: HTMLElement): Leave {
@@ -160,7 +160,7 @@ export function shelf(main: HTMLElement): Leave {
     try {
       const key = newKey();
       const grant = await api.create(world.id, wish.stage, key.publicHex, wish.opponent);
-      holdSeat(grant.session, grant.seat, grant.token, key);
+      holdSeat(grant, key);
       localStorage.setItem(STORE, JSON.stringify(wish));
       navigate(`/s/${grant.session}`);
     } catch (error) {
@@ -173,7 +173,7 @@ export function shelf(main: HTMLElement): Leave {
     world = next;
     if (!next.stages.some((stage) => stage.id === wish.stage)) wish.stage = next.stages[0]?.id ?? 31;
     replace(picks,
-      all.length > 1 && choice("World", all.map((one) => ({ value: one, label: one.name, hint: `${count(one.parameters)} parameters` })), next, "worlds", (one) => choose(one, all)),
+      choice("World", all.map((one) => ({ value: one, label: one.name, hint: `${count(one.parameters)} parameters` })), next, "worlds", (one) => choose(one, all)),
       choice("Against", OPPONENTS, wish.opponent, "opponents", (value) => { wish.opponent = value; }),
       choice("Stage", next.stages.map((stage) => ({ value: stage.id, label: stageIcon(stage.id), hint: stageById(stage.id).name })), wish.stage, "stages", (value) => { wish.stage = value; }));
     replace(plates, plate(next));
@@ -207,9 +207,10 @@ export function shelf(main: HTMLElement): Leave {
 
   async function preview(): Promise<void> {
     try {
-      const [latest] = await api.replays();
-      if (latest !== undefined && latest.frames > 600) {
-        show.play(stateSource(await api.replayStates(latest.id)), `Replay ${latest.id} · ${matchTitle(latest.stage, latest.characters)}`);
+      const latest = (await api.replays()).find((entry) => entry.world !== null && entry.result.frames > WORTH_SHOWING);
+      if (latest !== undefined) {
+        const source = stateSource(await api.replayStates(latest.id));
+        if (!closed) show.play(source, `Replay ${latest.id} · ${matchTitle(latest.result.stage, latest.result.characters)}`);
         return;
       }
     } catch {
