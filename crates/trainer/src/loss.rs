@@ -5,7 +5,7 @@ use crate::math::exp;
 use crate::task::{Named, Only, Pair, Target, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use worldline_abi::PlayerState;
+use worldline_abi::{PLAYERS, Pad, PlayerState};
 use worldline_cartridge::plan::Plan;
 
 /// Where a Huber loss turns from a square to a straight line, training units.
@@ -23,6 +23,8 @@ pub(crate) struct Example<'a> {
     pub(crate) before: &'a Pair,
     /// The real state of the next frame.
     pub(crate) after: &'a Pair,
+    /// The pads that led to it.
+    pub(crate) pads: &'a [Pad; PLAYERS],
 }
 
 /// Sums of losses by head name, with the number of tokens that had one.
@@ -45,6 +47,14 @@ impl Losses {
         } else {
             self.heads.insert(name.into(), (f64::from(loss), 1.0));
         }
+    }
+
+    /// Mean loss by head.
+    pub fn means(&self) -> BTreeMap<String, f64> {
+        self.heads
+            .iter()
+            .map(|(name, (sum, n))| (name.clone(), sum / n.max(1.0)))
+            .collect()
     }
 
     /// Adds another's sums.
@@ -173,6 +183,39 @@ impl<'a> Objective<'a> {
                 let wanted = (self.real(after, *field) - base) * scale;
                 learned.then(|| huber(outputs[*row] - wanted, weight, &mut gradient[*row]))
             }
+            Target::Stick {
+                rows,
+                stick,
+                positions,
+            } => {
+                let pad = &example.pads[p];
+                let [x, y] = if *stick == 0 { pad.stick } else { pad.cstick }.map(f32::from);
+                let class = nearest(positions, |at| (at[0] - x).powi(2) + (at[1] - y).powi(2));
+                Some(cross_entropy(
+                    &outputs[rows.clone()],
+                    class,
+                    &mut gradient[rows.clone()],
+                    weight,
+                ))
+            }
+            Target::Trigger {
+                rows,
+                trigger,
+                values,
+            } => {
+                let value = f32::from(example.pads[p].triggers[*trigger]);
+                let class = nearest(values, |at| (f32::from(*at) - value).abs());
+                Some(cross_entropy(
+                    &outputs[rows.clone()],
+                    class,
+                    &mut gradient[rows.clone()],
+                    weight,
+                ))
+            }
+            Target::Button { row, mask } => {
+                let down = example.pads[p].buttons & mask != 0;
+                Some(binary(outputs[*row], down, &mut gradient[*row], weight))
+            }
             Target::Integrated {
                 field,
                 terms,
@@ -201,6 +244,12 @@ impl<'a> Objective<'a> {
             }
         }
     }
+}
+
+/// The place of the closest element.
+fn nearest<T>(all: &[T], distance: impl Fn(&T) -> f32) -> usize {
+    let closer = |a: &usize, b: &usize| distance(&all[*a]).total_cmp(&distance(&all[*b]));
+    (0..all.len()).min_by(closer).unwrap_or(0)
 }
 
 /// −log softmax of the true class; adds its gradient times `weight`.

@@ -6,9 +6,13 @@ use crate::dataset::PlayerFrame;
 use crate::network::{Inputs, Place};
 use crate::params::Sizes;
 use std::ops::Range;
-use worldline_abi::{InputBuffer, PLAYERS, Pad, PlayerState, SessionState, status};
+use worldline_abi::{
+    InputBuffer, MELEE_STICK_STEP, PLAYERS, Pad, PlayerState, SessionState, status,
+};
 use worldline_cartridge::plan::{ONE, Plan};
-use worldline_cartridge::schema::{CompiledSchema, HeadKind, Schema, SchemaError, Term, Update};
+use worldline_cartridge::schema::{
+    CompiledSchema, HeadKind, Kind, Schema, SchemaError, Term, Update,
+};
 use worldline_cartridge::{decode, encode_raw};
 
 /// Logits become integers with this many steps a unit before decoding.
@@ -48,6 +52,20 @@ pub(crate) enum Target {
         scale: f32,
         only: Only,
     },
+    /// Policy: the nearest of these stick positions (units of the pad).
+    Stick {
+        rows: Range<usize>,
+        stick: u8,
+        positions: Vec<[f32; 2]>,
+    },
+    /// Policy: the nearest of these trigger values.
+    Trigger {
+        rows: Range<usize>,
+        trigger: usize,
+        values: Vec<u16>,
+    },
+    /// Policy: whether one of these buttons is down.
+    Button { row: usize, mask: u16 },
     /// The field's next value by integration: rows of the speeds, and of the correction.
     Integrated {
         field: usize,
@@ -171,6 +189,12 @@ impl Task {
         self.compiled.plan()
     }
 
+    /// Which pads a token carries: a world reads those of the frame it predicts (1), a
+    /// policy those of the frame it has just seen (0).
+    pub(crate) fn lead(&self) -> usize {
+        usize::from(self.schema.kind == Kind::World)
+    }
+
     /// Appends one token: the state so far and the pads of the frame to predict.
     pub fn encode(
         &self,
@@ -226,6 +250,11 @@ pub fn states(frame: &[PlayerFrame; 2]) -> Pair {
     [frame[0].state(), frame[1].state()]
 }
 
+/// A packed stick position in the pad's units.
+fn unpack(packed: u16) -> [f32; 2] {
+    [packed >> 8, packed & 0xFF].map(|byte| (f32::from(byte) - 128.0) * f32::from(MELEE_STICK_STEP))
+}
+
 fn field_index(schema: &Schema, name: &str) -> Result<usize, SchemaError> {
     let unknown = || SchemaError::Unknown {
         what: "field",
@@ -265,6 +294,17 @@ impl Targets<'_> {
         self.schema.head_row(player, head).ok_or_else(unknown)
     }
 
+    /// A class head's rows and the values they stand for.
+    fn class(&self, player: usize, head: &str) -> Result<(Range<usize>, Vec<u16>), SchemaError> {
+        let row = self.row(player, head)?;
+        let vocabulary = self.schema.heads.iter().find_map(|h| match &h.kind {
+            HeadKind::Class { vocabulary } if h.name == *head => self.schema.vocabulary(vocabulary),
+            _ => None,
+        });
+        let values = vocabulary.map_or_else(Vec::new, |v| v.values.clone());
+        Ok((row..row + values.len(), values))
+    }
+
     fn scale(&self, head: &str) -> f32 {
         let head = self.schema.heads.iter().find(|h| h.name == head);
         match head.map(|h| &h.kind) {
@@ -290,18 +330,11 @@ impl Targets<'_> {
         let event = |gate: &str| self.events.iter().position(|e| e.gate == gate);
         match update {
             Update::Class { field: f, head } => {
-                let row = self.row(player, head)?;
-                let vocabulary = self.schema.heads.iter().find_map(|h| match &h.kind {
-                    HeadKind::Class { vocabulary } if h.name == *head => {
-                        self.schema.vocabulary(vocabulary)
-                    }
-                    _ => None,
-                });
-                let values = vocabulary.map_or_else(Vec::new, |v| v.values.clone());
+                let (rows, values) = self.class(player, head)?;
                 push(
                     head,
                     Target::Class {
-                        rows: row..row + values.len(),
+                        rows,
                         field: field(f)?,
                         values,
                     },
@@ -425,10 +458,35 @@ impl Targets<'_> {
                     );
                 }
             }
-            Update::PadStick { .. }
-            | Update::PadTrigger { .. }
-            | Update::PadButtons { .. }
-            | Update::PadButton { .. } => {}
+            Update::PadStick { stick, head } => {
+                let (rows, values) = self.class(player, head)?;
+                let (stick, positions) = (*stick, values.iter().map(|v| unpack(*v)).collect());
+                push(
+                    head,
+                    Target::Stick {
+                        rows,
+                        stick,
+                        positions,
+                    },
+                );
+            }
+            Update::PadTrigger { trigger, head } => {
+                let (rows, values) = self.class(player, head)?;
+                let trigger = usize::from(*trigger);
+                push(
+                    head,
+                    Target::Trigger {
+                        rows,
+                        trigger,
+                        values,
+                    },
+                );
+            }
+            Update::PadButton { gate, mask } => {
+                let row = self.row(player, gate)?;
+                push(gate, Target::Button { row, mask: *mask });
+            }
+            Update::PadButtons { .. } => {}
         }
         Ok(())
     }

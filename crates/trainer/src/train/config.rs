@@ -4,6 +4,7 @@ use crate::loss::Weights;
 use crate::task::Event;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use worldline_cartridge::schema::Kind;
 
 /// A training run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -11,6 +12,9 @@ use std::path::PathBuf;
 pub struct Config {
     /// The world's name; files are named after it.
     pub name: String,
+    /// A world, or a policy: a player learned by imitation.
+    #[serde(default = "world")]
+    pub kind: Kind,
     /// Folder for checkpoints and the log.
     pub out: PathBuf,
     /// Seed of everything random.
@@ -30,6 +34,10 @@ pub struct Config {
     /// Events that no number of a replay states.
     #[serde(default)]
     pub events: Vec<Event>,
+}
+
+fn world() -> Kind {
+    Kind::World
 }
 
 /// Replays and what is made of them.

@@ -79,7 +79,7 @@ impl Lane {
         }
         let mut inputs = Inputs::default();
         for (window, seen) in windows.iter().zip(&seen) {
-            for (pair, pads) in seen.iter().zip(&window.pads) {
+            for (pair, pads) in seen.iter().zip(&window.pads[shared.task.lead()..]) {
                 shared
                     .task
                     .encode(&shared.plan, window.stage, pair, pads, &mut inputs);
@@ -100,6 +100,7 @@ impl Lane {
                 seen: &seen[s][t],
                 before: &windows[s].states[t],
                 after: &windows[s].states[t + 1],
+                pads: &windows[s].pads[t + 1],
             };
             shared
                 .objective
@@ -182,7 +183,7 @@ impl Lane {
                     &shared.plan,
                     window.stage,
                     &seen[t],
-                    &window.pads[t],
+                    &window.pads[t + 1],
                     &mut inputs,
                 );
             }

@@ -32,6 +32,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 use thiserror::Error;
+use worldline_cartridge::schema::{self, Kind};
 
 /// Why a training run cannot start or go on.
 #[derive(Debug, Error)]
@@ -110,7 +111,7 @@ pub fn read_config(path: &Path) -> Result<Config, TrainError> {
 
 /// One line of the log.
 #[derive(Serialize)]
-struct LogLine<'a> {
+struct LogLine {
     step: u64,
     frames: u64,
     seconds: f64,
@@ -118,9 +119,33 @@ struct LogLine<'a> {
     rate: f32,
     gradient_norm: f32,
     loss: f64,
-    heads: BTreeMap<&'a str, f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    validation: Option<&'a Validation>,
+    heads: BTreeMap<String, f64>,
+    validation: Found,
+}
+
+/// What a validation found.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    World(Validation),
+    /// Mean loss by head.
+    Policy(BTreeMap<String, f64>),
+}
+
+impl Found {
+    fn summary(&self) -> String {
+        match self {
+            Self::World(v) => {
+                let action = [0, 9, 19].map(|h| v.action[h]);
+                format!(
+                    "RC5 {:.3}, RC20 {:.3}, action at 1, 10, 20: {action:.3?}",
+                    v.rc(5),
+                    v.rc(20)
+                )
+            }
+            Self::Policy(heads) => format!("validation {heads:.3?}"),
+        }
+    }
 }
 
 /// Trains until the configured steps are done or `stop` is set, whichever comes
@@ -199,7 +224,10 @@ fn task(config: &Config, matches: &[&Match]) -> Result<Task, TrainError> {
         .filter(|(_, n)| *n >= config.data.rare)
         .map(|(a, _)| a)
         .collect();
-    let schema = worldline_cartridge::schema::melee(&actions, &characters);
+    let schema = match config.kind {
+        Kind::World => schema::melee(&actions, &characters),
+        Kind::Policy => schema::melee_policy(&actions, &characters, &sticks(), &TRIGGERS),
+    };
     let model = config.model;
     Task::new(
         schema,
@@ -216,6 +244,27 @@ fn say(bar: &ProgressBar, line: &str) {
     } else {
         bar.println(line)
     }
+}
+
+/// Trigger values that a policy chooses from.
+const TRIGGERS: [u8; 3] = [0, 80, 255];
+
+/// Stick positions that a policy chooses from, 1/80 steps: rest, sixteen directions at
+/// the rim and eight half way.
+fn sticks() -> Vec<u16> {
+    let ring = |n: u32, radius: f64| {
+        (0..n).map(move |i| {
+            let angle = f64::from(i) * std::f64::consts::TAU / f64::from(n);
+            schema::pack_stick(
+                (angle.cos() * radius).round() as i8,
+                (angle.sin() * radius).round() as i8,
+            )
+        })
+    };
+    std::iter::once(schema::pack_stick(0, 0))
+        .chain(ring(16, 80.0))
+        .chain(ring(8, 40.0))
+        .collect()
 }
 
 /// Where a run writes.
@@ -293,41 +342,24 @@ impl Trainer<'_> {
                 losses.total / losses.tokens
             ));
             if done.is_multiple_of(run.validate) || done == run.steps {
-                networks[0].enter();
-                let found = validate::validate(
-                    self.shared.task,
-                    self.validation,
-                    (run.starts, 1),
-                    &self.optimizer.average,
-                    &mut networks[0],
-                );
-                let (rc5, rc20, action) = (
-                    found.rc(5),
-                    found.rc(20),
-                    [0, 9, 19].map(|h| found.action[h]),
-                );
+                let validation = self.validate(&mut networks[0]);
                 let loss = losses.total / losses.tokens;
                 say(
                     &bar,
                     &format!(
-                        "step {done}: {speed:.0} frames/s, loss {loss:.3}, RC5 {rc5:.3}, RC20 {rc20:.3}, action at 1, 10, 20: {action:.3?}"
+                        "step {done}: {speed:.0} frames/s, loss {loss:.3}, {}",
+                        validation.summary()
                     ),
                 );
-                let heads = losses
-                    .heads
-                    .iter()
-                    .map(|(name, (sum, n))| (name.as_str(), sum / n.max(1.0)))
-                    .collect();
-                let (frames, validation) = (done * frames, Some(&found));
                 self.log(&LogLine {
                     step: done,
-                    frames,
+                    frames: done * frames,
                     seconds,
                     frames_per_second: speed,
                     rate,
                     gradient_norm: norm,
                     loss,
-                    heads,
+                    heads: losses.means(),
                     validation,
                 })?;
                 losses = Losses::default();
@@ -338,6 +370,26 @@ impl Trainer<'_> {
         }
         bar.abandon();
         self.save()
+    }
+
+    /// How the averaged weights do on validation matches.
+    fn validate(&self, network: &mut Network<'_>) -> Found {
+        network.enter();
+        let (starts, weights) = ((self.config.run.starts, 1), &self.optimizer.average);
+        match self.config.kind {
+            Kind::World => Found::World(validate::validate(
+                self.shared.task,
+                self.validation,
+                starts,
+                weights,
+                network,
+            )),
+            Kind::Policy => {
+                let losses =
+                    validate::imitation(&self.shared, self.validation, starts, weights, network);
+                Found::Policy(losses.means())
+            }
+        }
     }
 
     /// Every lane's gradients, taken by the threads as they get free.
@@ -406,7 +458,7 @@ impl Trainer<'_> {
         Ok(world.save(&self.files.weights)?)
     }
 
-    fn log(&self, line: &LogLine<'_>) -> Result<(), TrainError> {
+    fn log(&self, line: &LogLine) -> Result<(), TrainError> {
         let failed = |source| TrainError::Log {
             path: self.files.log.clone(),
             source,

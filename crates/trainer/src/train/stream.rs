@@ -22,7 +22,7 @@ pub(crate) struct Stream {
     pub(crate) mirrored: bool,
 }
 
-/// The frames of one window: states 0…steps and the pads that led to 1…steps.
+/// The frames of one window: states 0…steps and the pads that led to each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     pub(crate) stage: u8,
@@ -71,7 +71,7 @@ impl Stream {
             stage: source.stage,
             ..Window::default()
         };
-        for (i, frame) in frames.iter().enumerate() {
+        for frame in frames {
             let mut frame = *frame;
             if self.swapped {
                 frame.swap(0, 1);
@@ -80,9 +80,7 @@ impl Stream {
                 frame.iter_mut().for_each(mirror);
             }
             out.states.push(states(&frame));
-            if i > 0 {
-                out.pads.push([frame[0].pad, frame[1].pad]);
-            }
+            out.pads.push([frame[0].pad, frame[1].pad]);
         }
         out
     }

@@ -1,8 +1,12 @@
 //! The quick look during training: from random starts of validation matches, 30
 //! true frames, then twenty on the network's own predictions.
 
+use super::lane::Shared;
+use super::stream::Stream;
 use crate::block::Shape;
 use crate::dataset::Match;
+use crate::gemm::BLOCK;
+use crate::loss::{Example, Losses};
 use crate::network::{Inputs, Network, fresh};
 use crate::random::Random;
 use crate::task::{Pair, Task, states};
@@ -69,6 +73,60 @@ pub(crate) fn validate(
         values.iter_mut().for_each(|v| *v /= n);
     }
     sum
+}
+
+/// Frames of a window of [`imitation`].
+const IMITATION_WINDOW: usize = 128;
+
+/// What the losses are on validation matches, frame by frame from true states: how
+/// well a policy foresees its player.
+pub(crate) fn imitation(
+    shared: &Shared<'_>,
+    matches: &[&Match],
+    (starts, seed): (usize, u64),
+    weights: &[f32],
+    network: &mut Network<'_>,
+) -> Losses {
+    let (task, mut random) = (shared.task, Random::new(seed));
+    let shape = Shape {
+        sequences: starts.next_multiple_of(BLOCK),
+        steps: IMITATION_WINDOW,
+    };
+    let mut inputs = Inputs::default();
+    let windows: Vec<_> = (0..shape.sequences)
+        .map(|_| Stream::random(matches, shape.steps, &mut random).next(matches, shape.steps))
+        .collect();
+    for window in &windows {
+        for (pair, pads) in window
+            .states
+            .iter()
+            .zip(&window.pads[task.lead()..])
+            .take(shape.steps)
+        {
+            task.encode(&shared.plan, window.stage, pair, pads, &mut inputs);
+        }
+    }
+    let stride = network.output_stride();
+    let outputs = network.predict(
+        weights,
+        shape,
+        &inputs,
+        &mut fresh(&task.sizes, shape.sequences),
+    );
+    let (mut losses, mut unused) = (Losses::default(), vec![0.0; stride]);
+    for (token, outputs) in outputs.chunks_exact(stride).enumerate() {
+        let (window, t) = (&windows[token / shape.steps], token % shape.steps);
+        let example = Example {
+            seen: &window.states[t],
+            before: &window.states[t],
+            after: &window.states[t + 1],
+            pads: &window.pads[t + 1],
+        };
+        shared
+            .objective
+            .token(outputs, example, &mut unused, &mut losses, 1.0);
+    }
+    losses
 }
 
 fn group(
