@@ -1,7 +1,7 @@
 //! What a machine must be able to do. Every implementation gives the same bytes.
 
 use crate::math::{SCAN_SHIFT, mulhrs, requantize};
-use crate::{HEAD_DIM, Layer, LayerState, Linear, Work, layer, norm, tables};
+use crate::{HEAD_DIM, Layer, LayerState, Linear, Work, layer, tables};
 
 /// One matrix-vector product: `output[r] = Σ weights[r][c] · input[c]`, exact.
 #[derive(Debug)]
@@ -98,9 +98,7 @@ pub trait Kernels {
 
     /// Normalises the residual into the planes that `in_proj` reads.
     fn prepare(&self, layer: &Layer<'_>, work: &mut Work) {
-        let width = layer.dims.d_model;
-        let (high, low) = (&mut work.high[..width], &mut work.low[..width]);
-        norm::normalize(&work.residual[..width], layer.tables.rsqrt, high, low);
+        layer::prepare(layer, work);
     }
 
     /// Everything between a block's two matrices.
@@ -113,9 +111,7 @@ pub trait Kernels {
 
     /// Adds what `out_proj` gave to the residual.
     fn accumulate(&self, width: usize, work: &mut Work) {
-        for (residual, value) in work.residual[..width].iter_mut().zip(&work.projected) {
-            *residual = residual.saturating_add(*value);
-        }
+        layer::accumulate(width, work);
     }
 
     /// SHA-256 of the parts one after the other.

@@ -119,6 +119,22 @@ pub fn head<'w, K: Kernels>(
     outputs
 }
 
+/// Normalises the residual into the planes that `in_proj` reads.
+#[inline(always)]
+pub(crate) fn prepare(layer: &Layer<'_>, work: &mut Work) {
+    let width = layer.dims.d_model;
+    let (high, low) = (&mut work.high[..width], &mut work.low[..width]);
+    norm::normalize(&work.residual[..width], layer.tables.rsqrt, high, low);
+}
+
+/// Adds what `out_proj` gave to the residual.
+#[inline(always)]
+pub(crate) fn accumulate(width: usize, work: &mut Work) {
+    for (residual, value) in work.residual[..width].iter_mut().zip(&work.projected) {
+        *residual = residual.saturating_add(*value);
+    }
+}
+
 /// Everything between a block's two matrices: `work.projected` to `work.high`, `work.low`.
 #[inline(always)]
 pub(crate) fn mix<K: Kernels, S: LayerState>(

@@ -8,7 +8,7 @@
 //! The crate must never know games, accounts or threads.
 //!
 //! The main call is [`layer_step`]: one block, one frame. Who computes is a [`Kernels`];
-//! [`Scalar`] is the reference, and with the feature `std` `Native` picks the fastest
+//! [`Scalar`] is the reference, and with the feature `std` [`Native`] picks the fastest
 //! of this machine, which gives the same bytes.
 //!
 //! ```
@@ -26,11 +26,17 @@
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(feature = "std")]
+pub mod bench;
 mod kernels;
 mod layer;
 pub mod math;
+#[cfg(feature = "std")]
+mod native;
 mod norm;
 mod params;
+#[cfg(feature = "std")]
+pub mod reference;
 #[cfg(feature = "std")]
 pub mod sample;
 pub mod tables;
@@ -40,6 +46,8 @@ pub use kernels::{Kernels, MatVec, Scalar, Scan};
 pub use layer::{
     Contiguous, LayerState, batch_layer_step, contiguous_len, embed, head, layer_step,
 };
+#[cfg(feature = "std")]
+pub use native::Native;
 pub use norm::{normalize, split_planes};
 pub use params::{
     BoundError, CONV_TAPS, Dims, HEAD_DIM, Layer, LayerParams, Linear, MAX_COLUMNS, MAX_D_MODEL,
