@@ -153,6 +153,11 @@ impl Game {
         open.map(|(_, hash)| *hash)
     }
 
+    /// Whether the seat has yet to sign the last frame.
+    pub(crate) fn owes_signature(&self, seat: usize) -> bool {
+        self.open_mark(seat, self.state.frame).is_some()
+    }
+
     /// Stores a signature that was found good. False when the mark is not open.
     pub(crate) fn sign(&mut self, signature: InputSignature) -> bool {
         let marks = &mut self.marks[signature.seat as usize];

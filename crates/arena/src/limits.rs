@@ -22,6 +22,9 @@ pub const ENDED_TTL: Duration = Duration::from_secs(600);
 pub const MAX_CATCH_UP: u32 = 6;
 /// A clock that is later than this gives up catching up: its t0 moves, and a slip is counted.
 pub const MAX_LAG: Duration = Duration::from_millis(500);
+/// Players have this long to sign the last frame before the replay is stored; later signatures are
+/// added to it.
+pub const SIGN_GRACE: Duration = Duration::from_millis(700);
 /// Marks that a seat may leave unsigned before the oldest is no longer accepted (ten minutes).
 pub const MAX_OPEN_MARKS: usize = 600;
 /// A watcher's queue of events; one who falls further behind is told so and dropped.

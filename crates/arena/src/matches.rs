@@ -15,7 +15,7 @@ use crate::id::{MatchId, Token};
 use crate::journal::Entry;
 use crate::limits::{
     ABANDON_GRACE, COUNTDOWN, ENDED_TTL, FRAMES_PER_SECOND, LOBBY_TTL, MAX_CATCH_UP, MAX_FRAMES,
-    MAX_LAG,
+    MAX_LAG, SIGN_GRACE,
 };
 use crate::opponent::{Opponent, Player};
 use crate::recording::Recording;
@@ -180,9 +180,11 @@ enum Phase {
         game: Box<Game>,
         clock: Option<Clock>,
     },
+    /// Stored at `store_at`, or as soon as all who are there have signed the last frame.
     Ended {
         game: Box<Game>,
         at: Now,
+        store_at: Option<Now>,
     },
     /// Left before it began.
     Closed {
@@ -530,10 +532,13 @@ impl Match {
         if !game.sign(signature) {
             return Err(SeatError::NoMark(frame));
         }
-        if game.is_over() {
-            self.effects.push(Effect::Finish(game.recording.clone()));
-        } else {
+        if !game.is_over() {
             self.pending.push(Entry::Signature(signature));
+            return Ok(());
+        }
+        let stored = matches!(self.phase, Phase::Ended { store_at: None, .. });
+        if stored || !self.awaits_signature() {
+            self.store();
         }
         Ok(())
     }
@@ -587,6 +592,11 @@ impl Match {
         match &self.phase {
             Phase::Live { clock: Some(_), .. } => Some(now),
             Phase::Live { clock: None, .. } => self.abandoned_at(),
+            Phase::Ended { store_at, .. } if store_at.is_some_and(|at| at <= now) => {
+                self.store();
+                None
+            }
+            Phase::Ended { store_at, .. } => *store_at,
             _ => None,
         }
     }
@@ -688,21 +698,41 @@ impl Match {
         }
     }
 
+    /// Whether a player who is there has yet to sign the last frame.
+    fn awaits_signature(&self) -> bool {
+        let there = |at: &usize| self.seats[*at].as_human().is_some() && self.seats[*at].present();
+        let owes = |at| self.game().is_some_and(|game| game.owes_signature(at));
+        (0..2).filter(there).any(owes)
+    }
+
+    /// Stores the replay of an ended match, again if it was stored before.
+    fn store(&mut self) {
+        if let Phase::Ended { game, store_at, .. } = &mut self.phase {
+            *store_at = None;
+            self.effects.push(Effect::Finish(game.recording.clone()));
+        }
+    }
+
     fn finish(&mut self, now: Now) {
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Closed { at: now }) {
-            Phase::Live { mut game, .. } => {
-                let recording = game.finish();
-                self.pending.push(Entry::end(&game.state));
-                let last = std::mem::take(&mut self.pending);
-                self.effects.extend([
-                    Effect::Journal(last),
-                    Effect::Finish(recording),
-                    Effect::View,
-                ]);
-                Phase::Ended { game, at: now }
-            }
-            other => other,
+        let Phase::Live { mut game, .. } =
+            std::mem::replace(&mut self.phase, Phase::Closed { at: now })
+        else {
+            unreachable!("only a live match ends");
         };
+        let recording = game.finish();
+        self.pending.push(Entry::end(&game.state));
+        let last = std::mem::take(&mut self.pending);
+        self.effects.extend([Effect::Journal(last), Effect::View]);
+        self.phase = Phase::Ended {
+            game,
+            at: now,
+            store_at: Some(now + SIGN_GRACE),
+        };
+        // Players learn of a frame's end from the frame itself, and sign it; not of the arena's word.
+        let told = [end_reason::STOCKS, end_reason::TIME].contains(&recording.result.end_reason);
+        if !told || !self.awaits_signature() {
+            self.store();
+        }
     }
 
     /// Of a match just recovered whose last frame was its end: ends it, and gives what to store.

@@ -122,6 +122,11 @@ fn a_match_runs_sixty_frames_a_second_to_its_end() {
     assert_eq!(bench.frame() - start, 60);
     bench.pass(2 * SECOND);
     assert_eq!(bench.game.status(), status::ENDED);
+    assert!(
+        bench.finished.is_empty(),
+        "the players may still sign the end"
+    );
+    bench.pass(SIGN_GRACE);
     assert_eq!(bench.finished.len(), 1);
     let recording = &bench.finished[0];
     assert_eq!(
@@ -240,10 +245,10 @@ fn signatures_are_taken_once_at_marks_and_late_at_the_end() {
     assert_eq!(bench.sign(0, 59), Err(SeatError::NoMark(59)));
     assert_eq!(bench.sign(0, 60), Ok(()));
     assert_eq!(bench.sign(0, 60), Err(SeatError::NoMark(60)));
-    bench.pass(SECOND);
+    bench.pass(SECOND + SIGN_GRACE);
     assert_eq!(bench.game.status(), status::ENDED);
     assert_eq!(bench.sign(1, 60), Ok(()));
-    assert_eq!(bench.sign(1, 90), Ok(()));
+    assert_eq!(bench.sign(1, 90), Ok(()), "after the store");
     bench.collect();
     let recording = bench.finished.last().unwrap();
     assert_eq!(recording.signatures.len(), 3);
@@ -323,8 +328,7 @@ fn check(bench: &mut Bench, before: &MatchView, refused: bool) {
         after.status == "ready"
     );
     if after.result.is_some() {
-        assert!(!bench.finished.is_empty(), "an end is stored");
-        let recording = bench.finished.last().unwrap();
+        let recording = &bench.game.game().unwrap().recording;
         assert_ne!(recording.result.winner, winner::NONE);
         assert_eq!(recording.frames(), after.frame);
     }
@@ -367,6 +371,9 @@ proptest! {
             };
             check(&mut bench, &before, refused);
         }
+        bench.pass(SECOND);
+        let over = bench.game.view(bench.now).result.is_some();
+        prop_assert_eq!(over, !bench.finished.is_empty(), "an end is stored, nothing else is");
         if let Some(recording) = bench.finished.last() {
             let report = crate::verify(recording, &world());
             prop_assert!(report.valid, "{report:?}");
