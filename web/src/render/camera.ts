@@ -6,7 +6,7 @@ import type { Stage } from "../melee/stages";
 export interface Camera { x: number; y: number; /** Pixels per world unit. */ scale: number; ready: boolean }
 
 const MARGIN_X = 34;
-const MARGIN_UP = 34;
+const MARGIN_UP = 42;
 const MARGIN_DOWN = 26;
 const MIN_WIDTH = 148;
 /** How far towards a blast zone the camera follows. */

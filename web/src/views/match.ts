@@ -40,6 +40,7 @@ export function match(main: HTMLElement, id: string): Leave {
   let quality = 0;
   let slow = 0;
   let gone = false;
+  let asked = false;
   let startsAt = 0;
 
   const state = emptyState();
@@ -109,15 +110,26 @@ export function match(main: HTMLElement, id: string): Leave {
     }
   }
 
-  function rematchTo(next: string): void {
-    carrySeat(session, next);
-    navigate(`/s/${next}`);
+  /** Someone wants a rematch: whoever asked goes there, the others are asked. */
+  function rematchAt(next: string): void {
+    if (asked) {
+      carrySeat(session, next);
+      navigate(`/s/${next}`);
+    } else if (held !== null) say("The other player wants a rematch.");
+    else replace(notice, "There is a rematch: ", h("a", { href: `#/s/${next}` }, "watch it"), ".");
+  }
+
+  function askRematch(): void {
+    asked = true;
+    live?.send({ type: "rematch" });
   }
 
   function showResult(value: ResultView): void {
-    if (result !== null) return;
+    // The first word of a result may come before its replay is stored; the next one has it.
+    if (result !== null && (result.replay !== null || value.replay === null)) return;
     result = value;
-    const panel = resultPanel(value, { rematch: held === null ? null : () => { live?.send({ type: "rematch" }); say("Asked for a rematch. It starts when the other player agrees."); }, leave: () => navigate("/") });
+    document.querySelector(".touchpad")?.remove();
+    const panel = resultPanel(value, { rematch: held === null ? null : askRematch, leave: () => navigate("/") });
     replace(overlay, panel);
     panel.querySelector<HTMLElement>("button, a")?.focus();
   }
@@ -147,7 +159,7 @@ export function match(main: HTMLElement, id: string): Leave {
       say(away >= 0 ? `P${away + 1} lost the connection. The match waits for nobody; the seat is kept for a while.` : "");
     }
     if (next.result !== null) showResult(next.result);
-    if (next.rematch !== null && held !== null) rematchTo(next.rematch);
+    if (next.rematch !== null) rematchAt(next.rematch);
   }
 
   function reconnect(): void {
@@ -160,7 +172,7 @@ export function match(main: HTMLElement, id: string): Leave {
       view: update,
       frame: queue.push,
       result: showResult,
-      rematch: rematchTo,
+      rematch: rematchAt,
       error(code, detail) {
         if (code === "bad_token") { dropSeat(session); held = null; }
         say(detail, "bad");

@@ -28,5 +28,5 @@ export function resultPanel(result: ResultView, actions: ResultActions): HTMLEle
       h("button", { class: "plain", onclick: actions.leave }, "Arcade")),
     result.replay !== null
       ? h("div", { class: "share" }, link, copy)
-      : h("p", { class: "problem" }, "This match could not be stored, so it has no replay."));
+      : h("p", { class: "facts" }, "The replay is being stored …"));
 }
