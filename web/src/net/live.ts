@@ -7,6 +7,7 @@ import { newSigner, unhex } from "./signing";
 const PING_MS = 1000;
 const RETRY_FIRST_MS = 400;
 const RETRY_MOST_MS = 5000;
+const MOST_WAITING = 8;
 const FRAME_KIND = 1;
 const INPUT_KIND = 1;
 const SLOTS_AT = 4 + STATE_BYTES;
@@ -59,14 +60,18 @@ export function connect(session: string, held: HeldSeat | null, events: LiveEven
   let signing = true;
   let sequence = 0;
   let round = NaN;
+  const waiting: string[] = [];
 
   function url(): string {
     const base = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/sessions/${encodeURIComponent(session)}/ws`;
     return held === null ? base : `${base}?token=${encodeURIComponent(held.token)}`;
   }
 
+  /** What is said while the line is down is said when it is up again. */
   function send(message: Record<string, unknown>): void {
-    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+    const text = JSON.stringify(message);
+    if (socket?.readyState === WebSocket.OPEN) socket.send(text);
+    else if (waiting.length < MOST_WAITING) waiting.push(text);
   }
 
   function frame(message: ArrayBuffer): void {
@@ -136,6 +141,7 @@ export function connect(session: string, held: HeldSeat | null, events: LiveEven
     current.onopen = () => {
       retry = RETRY_FIRST_MS;
       events.link("open", "");
+      for (const text of waiting.splice(0)) current.send(text);
       pinger = window.setInterval(() => send({ type: "ping", t: performance.now() }), PING_MS);
     };
     current.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {

@@ -17,13 +17,15 @@ export interface Effects {
   ringTint: Uint8Array;
   nextRing: number;
   shake: number;
+  /** What was heard since the last frame, see `Cue`. */
+  cues: number;
   seed: number;
 }
 
 export function newEffects(): Effects {
   return {
     sparks: new Float32Array(SPARKS * STRIDE), tint: new Uint8Array(SPARKS), next: 0,
-    rings: new Float32Array(RINGS * 6), ringTint: new Uint8Array(RINGS), nextRing: 0, shake: 0, seed: 1,
+    rings: new Float32Array(RINGS * 6), ringTint: new Uint8Array(RINGS), nextRing: 0, shake: 0, cues: 0, seed: 1,
   };
 }
 

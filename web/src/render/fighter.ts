@@ -5,6 +5,7 @@ import { clipOf, isAirdodge, isDead, isHurt, isIntangible, isLanding, isLaunched
 import { blastOff, burst, dust, ring, Tint, type Effects } from "./effects";
 import { drawFigure, hipX, hipY, newJoints, solve, strikeX, strikeY, type Joints } from "./figure";
 import type { Stage } from "../melee/stages";
+import { Cue } from "../sound";
 import type { Hue } from "./palette";
 import { blendPose, J, POSE_SIZE, sampleClip, strikerOf, type Pose } from "./poses";
 
@@ -14,6 +15,10 @@ const BLEND = 0.48;
 /** Frames the percent readout shakes after a hit. */
 const HUD_SHAKE = 14;
 const FLASH_PERCENT = 4;
+/** Units below the floor that an airborne fighter's own point may be while it lands. */
+const LANDING_DIP = 9;
+/** A hit of more percent sounds heavy. */
+const SMASH_PERCENT = 9;
 
 export interface Fighter {
   seat: number;
@@ -76,23 +81,44 @@ function events(fighter: Fighter, player: Player, stage: Stage, effects: Effects
     effects.shake = Math.max(effects.shake, gained > FLASH_PERCENT ? 0.15 + power * 0.4 : 0.05);
     fighter.flash = 2 + Math.floor(power * 3);
     fighter.hudShake = HUD_SHAKE;
+    effects.cues |= gained > SMASH_PERCENT ? Cue.Smash : Cue.Hit;
   }
   if (isDead(player.action) && !isDead(fighter.action) && fighter.action >= 0) {
     const { blast } = stage;
     const x = Math.max(blast.left, Math.min(blast.right, fighter.x));
     const y = Math.max(blast.bottom, Math.min(blast.top, fighter.y));
     blastOff(effects, tint, x, y, Math.atan2(20 - y, -x));
+    effects.cues |= Cue.Out;
   }
-  if (isLanding(player.action) && !isLanding(fighter.action)) dust(effects, player.x, player.y, 0, 8);
+  if (isLanding(player.action) && !isLanding(fighter.action)) {
+    dust(effects, player.x, player.y, 0, 8);
+    effects.cues |= Cue.Land;
+  }
   if (player.action === 20 && fighter.action !== 20) dust(effects, player.x, player.y, -player.facing, 7);
   if (player.action === 23 && fighter.action !== 23) dust(effects, player.x, player.y, player.facing, 5);
-  if ((player.action === 25 || player.action === 26) && fighter.onGround) dust(effects, player.x, player.y, 0, 6);
-  if ((player.action === 27 || player.action === 28) && player.action !== fighter.action) ring(effects, tint, player.x, player.y, 1.5, 0.5, 14);
+  if ((player.action === 25 || player.action === 26) && fighter.onGround) {
+    dust(effects, player.x, player.y, 0, 6);
+    effects.cues |= Cue.Jump;
+  }
+  if ((player.action === 27 || player.action === 28) && player.action !== fighter.action) {
+    ring(effects, tint, player.x, player.y, 1.5, 0.5, 14);
+    effects.cues |= Cue.Jump;
+  }
+  if (player.action === 181 && fighter.action !== 181) effects.cues |= Cue.Shield;
   if (isAirdodge(player.action) && !isAirdodge(fighter.action)) ring(effects, Tint.White, player.x, middle, 3, 0.6, 12);
-  if (player.action === REBIRTH && fighter.action !== REBIRTH) ring(effects, tint, player.x, player.y, 2, 1.2, 24);
+  if (player.action === REBIRTH && fighter.action !== REBIRTH) {
+    ring(effects, tint, player.x, player.y, 2, 1.2, 24);
+    effects.cues |= Cue.Return;
+  }
   if (isLaunched(player.action) && Math.abs(player.attackX) + Math.abs(player.attackY) > 2.2) {
     burst(effects, Tint.Dust, player.x, middle, 1, Math.atan2(-player.attackY, -player.attackX), 0.5, 0.8, 16);
   }
+}
+
+/** A fighter in the air may dip a little below the floor before it lands; its feet are not drawn there. */
+function drawnY(player: Player, stage: Stage): number {
+  const dips = !player.onGround && player.y < 0 && player.y > -LANDING_DIP && Math.abs(player.x) < stage.edge;
+  return dips ? 0 : player.y;
 }
 
 /** One frame on: events, pose, trail. */
@@ -112,7 +138,7 @@ export function stepFighter(fighter: Fighter, player: Player, stage: Stage, effe
   }
   if (fresh) fighter.pose.set(fighter.target);
   else if (!frozen) blendPose(fighter.pose, fighter.target, BLEND);
-  solve(body, fighter.pose, player.x, player.y, player.facing, fighter.joints);
+  solve(body, fighter.pose, player.x, drawnY(player, stage), player.facing, fighter.joints);
   if (frozen && isHurt(player.action)) {
     // Hit-stop: the one who is hit trembles.
     const tremble = (player.hitlag % 2 === 0 ? 0.5 : -0.5) * 0.9;
@@ -143,7 +169,7 @@ export function stepFighter(fighter: Fighter, player: Player, stage: Stage, effe
   fighter.y = player.y;
 }
 
-const SEGMENTS = 6;
+const SEGMENTS = 5;
 
 /** The fighter's worldline: where it has been, fading with age. */
 export function drawTrail(ctx: CanvasRenderingContext2D, fighter: Fighter, hue: Hue, line: number): void {

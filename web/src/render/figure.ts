@@ -153,11 +153,13 @@ export function drawFigure(ctx: CanvasRenderingContext2D, body: Body, pose: Pose
   const edge = flash ? "#ffffff" : hue.line;
   ctx.lineJoin = "round";
   ctx.lineCap = "round";
-
   bones(ctx, joints);
   ctx.strokeStyle = hue.glow;
   ctx.lineWidth = thick * 3.4;
   ctx.stroke();
+  // Joins of thin edges cannot be seen; bevels are the cheap ones.
+  ctx.lineJoin = "bevel";
+  ctx.lineCap = "butt";
 
   ctx.lineWidth = line;
   ctx.fillStyle = flash ? edge : hue.fill;

@@ -12,6 +12,8 @@ import { drawScenery, followPlatforms, newScenery } from "./scenery";
 /** A jump of more frames than this is a seek: trails and poses start anew. */
 const SEEK = 12;
 const MAX_RATIO = 2;
+/** Larger canvases are drawn at fewer pixels and scaled up. */
+const MOST_PIXELS = 2560 * 1440;
 const SHAKE_PIXELS = 11;
 
 export interface GameView {
@@ -19,8 +21,6 @@ export interface GameView {
   show(state: State): void;
   /** Fits the canvas to its box and paints again. */
   resize(): void;
-  /** Coarser pixels for slow machines: a share of the full resolution. */
-  setQuality(share: number): void;
   setSeats(seats: Seats | null): void;
 }
 
@@ -29,6 +29,8 @@ export interface GameOptions {
   hud: boolean;
   /** Share of the height at the bottom that is kept free where there are no readouts. */
   reserve?: number;
+  /** Is told what there is to hear, see `Cue`. */
+  hear?: (cues: number) => void;
 }
 
 export function createGame(canvas: HTMLCanvasElement, options: GameOptions): GameView {
@@ -41,7 +43,6 @@ export function createGame(canvas: HTMLCanvasElement, options: GameOptions): Gam
   let stage = -1;
   let scenery = newScenery(stageById(stage));
   let seats: Seats | null = null;
-  let quality = 1;
   let ratio = 1;
   let lastFrame = -1;
   let lastState: State | null = null;
@@ -68,7 +69,7 @@ export function createGame(canvas: HTMLCanvasElement, options: GameOptions): Gam
 
   function fit(): void {
     const box = canvas.getBoundingClientRect();
-    ratio = Math.min(window.devicePixelRatio || 1, MAX_RATIO) * quality;
+    ratio = Math.min(window.devicePixelRatio || 1, MAX_RATIO, Math.sqrt(MOST_PIXELS / Math.max(1, box.width * box.height)));
     const width = Math.max(1, Math.round(box.width * ratio)), height = Math.max(1, Math.round(box.height * ratio));
     if (canvas.width !== width || canvas.height !== height) {
       canvas.width = width;
@@ -97,6 +98,8 @@ export function createGame(canvas: HTMLCanvasElement, options: GameOptions): Gam
         followPlatforms(scenery, state);
         for (let i = 0; i < 2; i++) stepFighter(fighters[i], state.players[i], scenery.stage, effects);
         stepEffects(effects);
+        if (options.hear !== undefined) options.hear(effects.cues);
+        effects.cues = 0;
         aim(state);
       }
       lastFrame = state.frame;
@@ -106,11 +109,6 @@ export function createGame(canvas: HTMLCanvasElement, options: GameOptions): Gam
     resize() {
       fit();
       if (lastState !== null) { aim(lastState); paint(lastState); }
-    },
-    setQuality(share) {
-      if (share === quality) return;
-      quality = share;
-      fit();
     },
     setSeats(value) { seats = value; },
   };

@@ -12,7 +12,9 @@ import { newKey } from "../net/signing";
 import { createGame } from "../render/game";
 import { vectorSvg } from "../render/vector";
 import { navigate, type Leave } from "../router";
+import { Cue, play } from "../sound";
 import { loop, onResize } from "../ui/loop";
+import { soundSwitch } from "../ui/soundswitch";
 import { controlsDialog } from "./controls";
 import { lobby, type Lobby } from "./lobby";
 import { resultPanel } from "./result";
@@ -20,10 +22,6 @@ import { resultPanel } from "./result";
 const DELAYS: [frames: number, label: string][] = [[0, "newest"], [1, "even (+1 frame)"], [3, "steady (+3 frames)"]];
 const DELAY_STORE = "worldline.delay";
 const METERS_MS = 250;
-/** Below this many painted frames a second for a while, pixels get coarser. */
-const SLOW_FPS = 54;
-const SLOW_CHECKS = 8;
-const QUALITIES = [1, 0.75, 0.5];
 
 function storedDelay(): number {
   const value = Number(localStorage.getItem(DELAY_STORE) ?? "1");
@@ -37,8 +35,6 @@ export function match(main: HTMLElement, id: string): Leave {
   let view: MatchView | null = null;
   let held = heldSeat(session);
   let result: ResultView | null = null;
-  let quality = 0;
-  let slow = 0;
   let gone = false;
   let asked = false;
   let startsAt = 0;
@@ -65,7 +61,7 @@ export function match(main: HTMLElement, id: string): Leave {
     h("span", null, h("code", null, session)), role,
     h("span", null, "fps ", fps), h("span", null, "ping ", latency), h("span", { title: "Fingerprint of the chain over every state so far" }, "chain ", chain),
     h("span", { title: "How often a rule that is not learned changed a value" }, "rules ", rules), h("span", null, "watching ", watchers),
-    h("span", { class: "grow" }), h("label", null, "display ", delay), h("button", { class: "plain", onclick: () => controlsDialog(() => controller?.reloadKeys()) }, "Controls"), quit);
+    h("span", { class: "grow" }), h("label", null, "display ", delay), soundSwitch(), h("button", { class: "plain", onclick: () => controlsDialog(() => controller?.reloadKeys()) }, "Controls"), quit);
   const arena = h("div", { class: "arena", hidden: true }, tube, strip);
   const room: Lobby = lobby(session, held?.invite ?? null, {
     pick: (character) => live?.send({ type: "pick", character }),
@@ -77,7 +73,7 @@ export function match(main: HTMLElement, id: string): Leave {
   main.classList.add("match");
   replace(main, notice, room.element, arena);
 
-  const game = createGame(canvas, { hud: true });
+  const game = createGame(canvas, { hud: true, hear: play });
   const unfit = onResize(canvas, () => game.resize());
 
   function say(text: string, kind: "" | "bad" = ""): void {
@@ -191,6 +187,7 @@ export function match(main: HTMLElement, id: string): Leave {
     if (countdown.dataset["text"] === text) return;
     countdown.dataset["text"] = text;
     replace(countdown, text === "" ? null : vectorSvg(text, "count"));
+    if (text === "GO!") play(Cue.Go);
   }
 
   const stopLoop = loop((now) => {
@@ -210,9 +207,6 @@ export function match(main: HTMLElement, id: string): Leave {
     const round = live?.latency() ?? NaN;
     setText(fps, meter.fps > 0 ? meter.fps.toFixed(0) : "–");
     setText(latency, Number.isNaN(round) ? "–" : `${round.toFixed(0)} ms`);
-    if (view?.status !== "active" || meter.fps === 0 || document.hidden) return;
-    slow = meter.fps < SLOW_FPS ? slow + 1 : 0;
-    if (slow >= SLOW_CHECKS && quality < QUALITIES.length - 1) { slow = 0; game.setQuality(QUALITIES[++quality]); }
   }, METERS_MS);
 
   async function load(): Promise<void> {

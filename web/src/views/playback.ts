@@ -5,8 +5,10 @@ import { duration } from "../format";
 import { actionName } from "../melee/actions";
 import { createGame } from "../render/game";
 import type { Leave } from "../router";
+import { play as sound } from "../sound";
 import { percentCurve, stockLosses, type Source } from "../source";
 import { loop, onResize } from "../ui/loop";
+import { soundSwitch } from "../ui/soundswitch";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const SKIP = 5 * FRAMES_PER_SECOND;
@@ -64,8 +66,8 @@ export function playback(source: Source, extras: Node[]): Playback {
       play,
       h("button", { class: "plain", "aria-label": "One frame back", onclick: () => step(-1) }, "◂|"),
       h("button", { class: "plain", "aria-label": "One frame on", onclick: () => step(1) }, "|▸"),
-      h("label", null, "speed ", rate), h("span", null, "frame ", at), doing, h("span", { class: "grow" }), extras));
-  const game = createGame(canvas, { hud: true });
+      h("label", null, "speed ", rate), h("span", null, "frame ", at), doing, h("span", { class: "grow" }), soundSwitch(), extras));
+  const game = createGame(canvas, { hud: true, hear: (cues) => { if (playing) sound(cues); } });
 
   function draw(): void {
     const index = Math.floor(position);
