@@ -11,6 +11,8 @@ import { blendPose, J, POSE_SIZE, sampleClip, strikerOf, type Pose } from "./pos
 
 const TRAIL = 72;
 const STROKE = 9;
+/** A move of more units in one frame is no flight: the trail ends there. */
+const TELEPORT = 24;
 const BLEND = 0.48;
 /** Frames the percent readout shakes after a hit. */
 const HUD_SHAKE = 14;
@@ -149,8 +151,9 @@ export function stepFighter(fighter: Fighter, player: Player, stage: Stage, effe
   if (striker !== null) pushStroke(fighter, strikeX(fighter.joints, striker, body), strikeY(fighter.joints, striker, body));
   else if (fighter.strokeLength > 0) fighter.strokeLength--;
 
+  const jumped = Math.abs(player.x - fighter.x) + Math.abs(player.y - fighter.y) > TELEPORT;
   if (isDead(player.action)) fighter.trailLength = Math.max(0, fighter.trailLength - 3);
-  else if (isRebirth(player.action)) fighter.trailLength = 0;
+  else if (isRebirth(player.action) || jumped) fighter.trailLength = 0;
   else {
     fighter.trailHead = (fighter.trailHead + 1) % TRAIL;
     fighter.trail[fighter.trailHead * 2] = hipX(fighter.joints);

@@ -22,6 +22,10 @@ import { resultPanel } from "./result";
 const DELAYS: [frames: number, label: string][] = [[0, "newest"], [1, "even (+1 frame)"], [3, "steady (+3 frames)"]];
 const DELAY_STORE = "worldline.delay";
 const METERS_MS = 250;
+/** What the countdown shows until the first frame says how the match really starts. */
+const START_X = 40;
+const START_STOCKS = 4;
+const START_CLOCK = 8 * 60 * FRAMES_PER_SECOND;
 
 function storedDelay(): number {
   const value = Number(localStorage.getItem(DELAY_STORE) ?? "1");
@@ -130,6 +134,16 @@ export function match(main: HTMLElement, id: string): Leave {
     panel.querySelector<HTMLElement>("button, a")?.focus();
   }
 
+  /** The stage and its fighters while the countdown runs: no frame has come yet. */
+  function showStart(next: MatchView): void {
+    state.stage = next.stage;
+    state.clock = START_CLOCK;
+    state.players.forEach((player, seat) => {
+      Object.assign(player, { x: seat === 0 ? -START_X : START_X, facing: seat === 0 ? 1 : -1, stocks: START_STOCKS, character: next.seats[seat].character ?? 0 });
+    });
+    game.show(state);
+  }
+
   function update(next: MatchView): void {
     view = next;
     if (next.status === "ended" && next.result === null && next.frame === 0) {
@@ -149,6 +163,7 @@ export function match(main: HTMLElement, id: string): Leave {
     role.className = `role ${held === null ? "" : `p${held.seat + 1}`}`;
     setText(quit, held === null || next.status === "ended" ? "Arcade" : "Quit");
     startsAt = next.starts_in_ms === null ? 0 : performance.now() + next.starts_in_ms;
+    if (next.status === "ready" && state.frame === 0) showStart(next);
     if (next.paused) say("Paused: no player is connected.");
     else if (next.status === "active") {
       const away = next.seats.findIndex((seat) => !seat.cpu && !seat.connected);

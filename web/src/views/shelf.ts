@@ -63,7 +63,10 @@ function attract(canvas: HTMLCanvasElement, caption: HTMLElement): { play(source
   };
 }
 
-/** The clip that ships with the site, shown until the arcade has a match of its own. */
+/**
+ * The clip that ships with the site, shown until the arcade has a match of its own: fifteen
+ * seconds of a human match (replay 119563636af6b0b2, MIT), states only, gzip.
+ */
 async function shippedClip(): Promise<Source> {
   const response = await fetch("./attract.bin");
   if (response.body === null || !response.ok) throw new Error("no clip");
@@ -217,7 +220,7 @@ export function shelf(main: HTMLElement): Leave {
       // No replay to show: the shipped clip stands in.
     }
     try {
-      show.play(await shippedClip(), "Attract mode");
+      show.play(await shippedClip(), "Attract mode · a human match, recorded");
     } catch {
       replace(caption, "no signal");
     }
