@@ -12,6 +12,8 @@ export interface Controller {
   poll(): void;
   /** Sends the present pad even if it did not change (after a reconnect). */
   refresh(): void;
+  /** Off, keys do what they do on any page and nothing is sent. */
+  enable(on: boolean): void;
   /** The pad of the touch controls, to be written by them. */
   touch: Pad;
   reloadKeys(): void;
@@ -64,8 +66,10 @@ export function newController(send: (pad: Pad) => void): Controller {
   const touch = neutralPad();
   const last = neutralPad();
   let lastSent = 0;
+  let enabled = false;
 
   function poll(): void {
+    if (!enabled) return;
     const now = performance.now();
     if (now - lastSent < SEND_INTERVAL_MS) return;
     fromKeys(keys, held, pad);
@@ -75,10 +79,11 @@ export function newController(send: (pad: Pad) => void): Controller {
   }
 
   function key(event: KeyboardEvent): void {
-    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+    if (!enabled || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
     if (!Object.values(keys).includes(event.code)) return;
-    // A focused button keeps its Enter and Space.
-    if (event.type === "keydown" && event.target instanceof HTMLButtonElement && (event.code === "Enter" || event.code === "Space")) return;
+    // A focused button or link keeps its Enter and Space.
+    const pressable = event.target instanceof HTMLButtonElement || event.target instanceof HTMLAnchorElement;
+    if (pressable && !held.has(event.code) && (event.code === "Enter" || event.code === "Space")) return;
     event.preventDefault();
     if (event.repeat) return;
     if (event.type === "keydown") held.add(event.code);
@@ -96,7 +101,16 @@ export function newController(send: (pad: Pad) => void): Controller {
   window.addEventListener("blur", release);
   return {
     poll,
-    refresh() { lastSent = performance.now(); send(last); },
+    refresh() {
+      if (!enabled) return;
+      lastSent = performance.now();
+      send(last);
+    },
+    enable(on) {
+      if (on === enabled) return;
+      enabled = on;
+      held.clear();
+    },
     touch,
     reloadKeys() { keys = loadKeys(); held.clear(); },
     close() {

@@ -57,7 +57,7 @@ export function match(main: HTMLElement, id: string): Leave {
   const chain = h("b", null, "–");
   const rules = h("b", null, "0");
   const watchers = h("b", null, "0");
-  const delay = h("select", { "aria-label": "Display delay", onchange: () => { localStorage.setItem(DELAY_STORE, delay.value); queue.setDelay(Number(delay.value)); } },
+  const delay = h("select", { "aria-label": "Display delay", onchange: () => { localStorage.setItem(DELAY_STORE, delay.value); queue.setDelay(Number(delay.value)); delay.blur(); } },
     DELAYS.map(([frames, label]) => h("option", { value: frames, selected: frames === storedDelay() }, label)));
   const role = h("span", { class: "role" }, "");
   const quit = h("button", { class: "plain", onclick: () => askQuit() }, "Quit");
@@ -66,6 +66,8 @@ export function match(main: HTMLElement, id: string): Leave {
     h("span", null, "fps ", fps), h("span", null, "ping ", latency), h("span", { title: "Fingerprint of the chain over every state so far" }, "chain ", chain),
     h("span", { title: "How often a rule that is not learned changed a value" }, "rules ", rules), h("span", null, "watching ", watchers),
     h("span", { class: "grow" }), h("label", null, "display ", delay), soundSwitch(), h("button", { class: "plain", onclick: () => controlsDialog(() => controller?.reloadKeys()) }, "Controls"), quit);
+  // A mouse click does not leave the focus on a button: Space and Enter belong to the game.
+  strip.addEventListener("click", (event) => { if (event.detail > 0 && event.target instanceof HTMLButtonElement) event.target.blur(); });
   const arena = h("div", { class: "arena", hidden: true }, tube, strip);
   const room: Lobby = lobby(session, held?.invite ?? null, {
     pick: (character) => live?.send({ type: "pick", character }),
@@ -158,6 +160,7 @@ export function match(main: HTMLElement, id: string): Leave {
       game.resize();
     }
     if (!playing) room.update(next, held?.seat ?? null);
+    controller?.enable(next.status === "active" || next.status === "ready");
     setText(watchers, String(next.spectators));
     setText(role, held === null ? "watching" : `P${held.seat + 1}`);
     role.className = `role ${held === null ? "" : `p${held.seat + 1}`}`;
@@ -178,6 +181,7 @@ export function match(main: HTMLElement, id: string): Leave {
     controller?.close();
     document.querySelector(".touchpad")?.remove();
     controller = held === null ? null : newController((pad) => live?.pad(pad));
+    controller?.enable(view?.status === "active" || view?.status === "ready");
     if (controller !== null && wantsTouch()) tube.after(touchPad(controller.touch, controller.poll));
     live = connect(session, held, {
       view: update,
