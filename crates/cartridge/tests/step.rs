@@ -6,7 +6,7 @@ use worldline_cartridge::{
     Actor, Cartridge, Lane, Scratch, StepError, act, begin, finish, layer, step, step_batch,
 };
 use worldline_mamba2::sample::Random;
-use worldline_mamba2::{Kernels, Scalar};
+use worldline_mamba2::{Kernels, Native, Scalar};
 
 const STAGE: u8 = 31;
 
@@ -71,12 +71,23 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The golden trace: whoever changes these bytes changes the arithmetic of every cartridge there is.
 #[test]
-fn frame_600_has_the_golden_hash() {
+fn every_kernel_gives_frame_600_its_golden_hash() {
     let micro = cartridge(Size::Micro, 1);
     assert_eq!(micro.root(), GOLDEN_ROOT);
-    let mut game = Game::new(&micro, 2);
-    game.play(600, &Scalar);
-    assert_eq!(hex(&game.state.chain), GOLDEN_CHAIN);
+    let trace = |kernels: &dyn Fn(&mut Game<'_>)| {
+        let mut game = Game::new(&micro, 2);
+        kernels(&mut game);
+        hex(&game.state.chain)
+    };
+    assert_eq!(trace(&|game| game.play(600, &Scalar)), GOLDEN_CHAIN);
+    for kernels in Native::available() {
+        assert_eq!(
+            trace(&|game| game.play(600, &kernels)),
+            GOLDEN_CHAIN,
+            "{}",
+            kernels.name()
+        );
+    }
 }
 
 const GOLDEN_ROOT: &str = "cacd446a24c306cf002953da89005ab20ac062a90799b2b7f50d4551b2738241";
@@ -101,6 +112,29 @@ fn ten_thousand_frames_stay_in_range() {
     assert_ne!(
         game.state.players[0],
         Game::new(&interop, 4).state.players[0]
+    );
+}
+
+/// The median frame of the last 300 against that of the first 300, doubled for a busy machine.
+#[test]
+fn frame_10_000_costs_what_frame_1_costs() {
+    let interop = cartridge(Size::Interop, 3);
+    let mut game = Game::new(&interop, 5);
+    let median = |game: &mut Game<'_>| {
+        let mut times = [(); 300].map(|()| {
+            let begun = std::time::Instant::now();
+            game.play(1, &Scalar);
+            begun.elapsed()
+        });
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let early = median(&mut game);
+    game.play(9_400, &Scalar);
+    let late = median(&mut game);
+    assert!(
+        late < 2 * early,
+        "{early:?} a frame at first, {late:?} after 10,000"
     );
 }
 

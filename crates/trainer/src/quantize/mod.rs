@@ -19,7 +19,7 @@ use worldline_cartridge::schema::{HeadKind, Schema, SchemaError};
 use worldline_cartridge::{
     BuildError, Builder, Cartridge, OpenError, Provenance, Scratch, Start, StepError, predict,
 };
-use worldline_mamba2::{LayerParams, Scalar, tables};
+use worldline_mamba2::{LayerParams, Native, tables};
 
 /// Frames that follow each other: the state before each, and the controllers that led to the next.
 pub type Sequence = Vec<(SessionState, InputBuffer)>;
@@ -169,13 +169,13 @@ fn integer_outputs(
     units: &[f64],
 ) -> Result<Vec<Vec<f32>>, StepError> {
     let model = cartridge.model();
-    let mut scratch = Scratch::boxed();
+    let (mut scratch, kernels) = (Scratch::boxed(), Native::detect());
     let mut outputs = Vec::new();
     for sequence in calibration {
         let mut pages = model.hidden().fresh();
         let mut hidden: Vec<&mut Page> = pages.iter_mut().collect();
         for (state, inputs) in sequence {
-            let heads = predict(&model, state, &mut hidden, inputs, &mut scratch, &Scalar)?;
+            let heads = predict(&model, state, &mut hidden, inputs, &mut scratch, &kernels)?;
             let real = heads
                 .iter()
                 .zip(units)

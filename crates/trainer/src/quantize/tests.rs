@@ -5,7 +5,7 @@ use worldline_abi::{STICK_UNIT, button};
 use worldline_cartridge::schema::melee;
 use worldline_cartridge::step;
 use worldline_mamba2::sample::Random;
-use worldline_mamba2::{CONV_TAPS, Dims};
+use worldline_mamba2::{CONV_TAPS, Dims, Scalar};
 
 /// Roughly normal with this deviation.
 fn normal(random: &mut Random, deviation: f32) -> f32 {
