@@ -17,6 +17,8 @@ const BLEND = 0.48;
 /** Frames the percent readout shakes after a hit. */
 const HUD_SHAKE = 14;
 const FLASH_PERCENT = 4;
+/** Least frames between two knock-outs of one fighter: a learned world may flicker. */
+const OUT_PAUSE = 60;
 /** Units below the floor that an airborne fighter's own point may be while it lands. */
 const LANDING_DIP = 9;
 /** A hit of more percent sounds heavy. */
@@ -44,6 +46,8 @@ export interface Fighter {
   strokeLength: number;
   flash: number;
   hudShake: number;
+  /** Frames since the last knock-out was shown. */
+  sinceOut: number;
 }
 
 export function newFighter(seat: number): Fighter {
@@ -51,7 +55,7 @@ export function newFighter(seat: number): Fighter {
     seat, pose: new Float32Array(POSE_SIZE), target: new Float32Array(POSE_SIZE), joints: newJoints(), travel: 0,
     action: -1, percent: 0, stocks: 0, onGround: true, x: 0, y: 0,
     trail: new Float32Array(TRAIL * 2), heat: new Uint8Array(TRAIL), trailHead: 0, trailLength: 0,
-    stroke: new Float32Array(STROKE * 2), strokeLength: 0, flash: 0, hudShake: 0,
+    stroke: new Float32Array(STROKE * 2), strokeLength: 0, flash: 0, hudShake: 0, sinceOut: OUT_PAUSE,
   };
 }
 
@@ -62,6 +66,7 @@ export function resetFighter(fighter: Fighter): void {
   fighter.strokeLength = 0;
   fighter.flash = 0;
   fighter.hudShake = 0;
+  fighter.sinceOut = OUT_PAUSE;
 }
 
 function pushStroke(fighter: Fighter, x: number, y: number): void {
@@ -85,7 +90,8 @@ function events(fighter: Fighter, player: Player, stage: Stage, effects: Effects
     fighter.hudShake = HUD_SHAKE;
     effects.cues |= gained > SMASH_PERCENT ? Cue.Smash : Cue.Hit;
   }
-  if (isDead(player.action) && !isDead(fighter.action) && fighter.action >= 0) {
+  if (isDead(player.action) && !isDead(fighter.action) && fighter.sinceOut > OUT_PAUSE) {
+    fighter.sinceOut = 0;
     const { blast } = stage;
     const x = Math.max(blast.left, Math.min(blast.right, fighter.x));
     const y = Math.max(blast.bottom, Math.min(blast.top, fighter.y));
@@ -164,6 +170,7 @@ export function stepFighter(fighter: Fighter, player: Player, stage: Stage, effe
 
   if (fighter.flash > 0) fighter.flash--;
   if (fighter.hudShake > 0) fighter.hudShake--;
+  fighter.sinceOut++;
   fighter.action = player.action;
   fighter.percent = player.percent;
   fighter.stocks = player.stocks;
