@@ -120,6 +120,38 @@ fn parameters_out_of_bounds_are_refused_by_name() {
     assert!(matches!(layer.check(), Err(BoundError::Dims(_))));
 }
 
+/// The hash of ten seconds' outputs and memory: if it changes, every cartridge plays
+/// differently, and replays of before no longer verify.
+#[test]
+fn the_golden_trace_has_not_changed() {
+    let model = Model::random(Size::MICRO, 2026);
+    let (mut states, mut work) = (model.state(), Work::boxed());
+    let (mut random, mut hash) = (Random(1), [0; 32]);
+    for _ in 0..600 {
+        let inputs = activations(64, &mut random);
+        embed(&Scalar, &model.input(), &inputs, &mut work);
+        for (layer, state) in model.layers().zip(&mut states) {
+            layer_step(&Scalar, &layer, state, &mut work);
+            let numbers = state
+                .numbers()
+                .iter()
+                .flat_map(|number| number.to_le_bytes());
+            hash = Scalar.sha256(&[&hash, &numbers.collect::<Vec<_>>()]);
+        }
+        let outputs = head(&Scalar, &model.output(), &model.tables(), &mut work);
+        let bytes: Vec<u8> = outputs
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        hash = Scalar.sha256(&[&hash, &bytes]);
+    }
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "a7cfde17c19dde81dc4c4abcc7d7d79f497caf4eca09ba5eccaddaaceed24b18"
+    );
+}
+
 #[test]
 fn sha256_is_sha256() {
     let hash = Scalar.sha256(&[b"a", b"bc"]);

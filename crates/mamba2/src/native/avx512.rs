@@ -112,6 +112,10 @@ impl Rows<'_> {
 /// Every block of [`BLOCK`] rows.
 #[inline(always)]
 fn blocks(weights: &[i8], columns: usize) -> impl Iterator<Item = Rows<'_>> {
+    assert!(
+        columns > 0 && weights.len().is_multiple_of(columns),
+        "whole rows"
+    );
     let blocks = weights.chunks(BLOCK * columns).enumerate();
     blocks.map(move |(index, weights)| {
         let count = weights.len() / columns;
@@ -342,6 +346,8 @@ fn scan(task: Scan<'_>) {
         let (b, c) = (broadcast_pair(*b), broadcast_pair(*c));
         for quarter in 0..QUARTERS {
             let state: *mut i16 = state[quarter * 2 * BLOCK..][..2 * BLOCK].as_mut_ptr();
+            // The next head's state usually follows; a prefetch of anything else is harmless.
+            _mm_prefetch::<_MM_HINT_T0>(state.wrapping_add(2 * HEAD_DIM * 8).cast());
             // SAFETY: 32 numbers of 16 bits.
             let old = unsafe { _mm512_loadu_si512(state.cast()) };
             let kept = _mm512_mulhrs_epi16(old, decay);
