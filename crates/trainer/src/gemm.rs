@@ -1,5 +1,5 @@
 //! The three matrix products of a linear layer, in bf16 with f32 sums on the
-//! matrix unit (AMX) where the processor has one, else in f32 by the `gemm` crate.
+//! matrix unit (AMX) where the processor has one, else in f32 by the `matrixmultiply` crate.
 //!
 //! All matrices are row-major. Rows and columns are multiples of [`BLOCK`]:
 //! parameters are stored padded with zeros, so no edge needs code of its own.
@@ -137,26 +137,21 @@ fn portable(
     // SAFETY: the callers assert that the slices hold m·k, k·n and m·n values,
     // and the strides given address exactly those.
     unsafe {
-        gemm::gemm(
+        matrixmultiply::sgemm(
             m,
-            n,
             k,
-            c.as_mut_ptr(),
-            1,
-            stride(n),
-            add,
+            n,
+            1.0,
             a.as_ptr(),
-            stride(a_cs),
             stride(a_rs),
+            stride(a_cs),
             b.as_ptr(),
-            stride(b_cs),
             stride(b_rs),
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
+            stride(b_cs),
+            if add { 1.0 } else { 0.0 },
+            c.as_mut_ptr(),
+            stride(n),
+            1,
         );
     }
 }
