@@ -9,6 +9,7 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { startArcade, startBrowser } from './arcade.mjs';
+import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
 
 /** Distinct frame numbers that a player's window must paint in a second. */
 const PAINTED_MINIMUM = 55;
@@ -53,29 +54,6 @@ async function picture(page, name) {
   await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
-const button = (page, name) => page.getByRole('button', { name });
-
-/** Opens a match against `opponent` and answers its link. */
-async function insertQuarter(page, opponent) {
-  await page.goto(arcade.address);
-  await page.getByRole('radio', { name: opponent }).check({ force: true });
-  await button(page, 'Insert quarter').click();
-  await page.waitForURL(/#\/s\/[A-Z0-9]{6}$/);
-  return page.url();
-}
-
-async function choose(page, index) {
-  const fighters = page.getByRole('group', { name: 'Your fighter' }).getByRole('radio');
-  await fighters.first().waitFor({ state: 'attached' });
-  await fighters.nth(index % (await fighters.count())).check({ force: true });
-}
-
-const frame = (page) => page.evaluate(() => window.__worldline.lastFrame);
-
-async function untilFrame(page, least) {
-  await page.waitForFunction((n) => window.__worldline.lastFrame >= n, least, { timeout: 30_000 });
-}
-
 /** Presses keys as a hurried person does, until told to stop. */
 function mash(page, keys) {
   let on = true;
@@ -112,7 +90,7 @@ test('two people play a match in two browsers', async (t) => {
     await button(ann, 'Insert quarter').waitFor();
     await sleep(1_000);
     await picture(ann, 'shelf');
-    link = await insertQuarter(ann, /friend/i);
+    link = await insertQuarter(ann, arcade.address, /friend/i);
     assert.equal(await ann.getByLabel('Invitation link').inputValue(), link);
   });
 
@@ -220,7 +198,7 @@ for (const [opponent, there] of Object.entries(present)) {
   test(`somebody alone plays against the ${opponent.toLowerCase()} opponent`, async (t) => {
     if (!(await there())) return t.skip(`the folder of worlds has no ${opponent.toLowerCase()}`);
     const page = await person(opponent);
-    await insertQuarter(page, new RegExp(opponent));
+    await insertQuarter(page, arcade.address, new RegExp(opponent));
     await choose(page, 0);
     await button(page, 'Press start').click();
     await untilFrame(page, 120);

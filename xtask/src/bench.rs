@@ -1,20 +1,23 @@
 //! `cargo xtask bench`: runs the benchmarks, and keeps what they printed with where they ran.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::env::{self, Outcome};
-use crate::{play, run};
+use crate::{play, run, site, test};
 
 const HELP: &str = "\
 cargo xtask bench [NAME…]
 
 Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
 told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
-the load of the machine. `baselines` compares with PyTorch and ONNX Runtime; it needs Python and
-installs both into a virtual environment in the cache folder.";
+the load of the machine. Two more by name:
+
+  baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
+               virtual environment in the cache folder
+  first-frame  clones the project and plays it with every cache empty, and measures how long that
+               takes; needs Chromium";
 
 /// What runs when nothing is named.
 const NAMES: [&str; 2] = ["physics", "sessions"];
@@ -31,12 +34,12 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     if names.is_empty() {
         names.extend(NAMES);
     }
-    let worldline = run::step("worldline command", play::build)?;
     for name in names {
         let mut command = match name {
-            "baselines" => baselines(&worldline)?,
+            "baselines" => baselines()?,
+            "first-frame" => first_frame()?,
             _ => {
-                let mut command = Command::new(&worldline);
+                let mut command = Command::new(play::build()?);
                 command.args(["bench", name, "--json"]);
                 command
             }
@@ -61,7 +64,7 @@ fn record(name: &str, command: &mut Command) -> Outcome {
     let document = format!(
         "{{\n\"command\": {},\n\"processor\": {},\n\"cores\": {},\n\"load_before\": {},\n\
          \"load_after\": {},\n\"commit\": {},\n\"output\": {}\n}}\n",
-        quote(&run::show(command)),
+        quote(&format!("cargo xtask bench {name}")),
         quote(&processor()),
         std::thread::available_parallelism().map_or(1, usize::from),
         quote(&before),
@@ -77,7 +80,8 @@ fn record(name: &str, command: &mut Command) -> Outcome {
 }
 
 /// The comparison with PyTorch and ONNX Runtime, in its own Python environment.
-fn baselines(worldline: &Path) -> Outcome<Command> {
+fn baselines() -> Outcome<Command> {
+    let worldline = play::build()?;
     let folder = env::root().join("benches").join("baselines");
     let venv = env::cache()?.join("baselines");
     let python = venv.join("bin").join("python");
@@ -101,6 +105,18 @@ fn baselines(worldline: &Path) -> Outcome<Command> {
         .arg(folder.join("compare.py"))
         .arg("--worldline")
         .arg(worldline);
+    Ok(command)
+}
+
+/// From a clone with empty caches to a match's first frame in a browser.
+fn first_frame() -> Outcome<Command> {
+    let folder = test::browser_folder();
+    site::install(&folder)?;
+    let mut command = Command::new("node");
+    command
+        .arg("first-frame.mjs")
+        .current_dir(folder)
+        .env("CHROMIUM", test::chromium()?);
     Ok(command)
 }
 

@@ -128,10 +128,15 @@ fn site_tests() -> Outcome<Tally> {
     Ok(tally::vitest(&text).with_exit(success))
 }
 
+/// Where the browser test lives.
+pub(crate) fn browser_folder() -> PathBuf {
+    env::root().join("tests").join("browser")
+}
+
 /// A full match between two browsers through the real server.
 fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
     let worldline = play::build()?;
-    let folder = env::root().join("tests").join("browser");
+    let folder = browser_folder();
     site::install(&folder)?;
     let mut command = Command::new("node");
     command
@@ -146,7 +151,7 @@ fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
 }
 
 /// Chromium's path; installs it first where this process may.
-fn chromium() -> Outcome<PathBuf> {
+pub(crate) fn chromium() -> Outcome<PathBuf> {
     if let Some(named) = std::env::var_os("CHROMIUM").filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(named));
     }

@@ -1,0 +1,26 @@
+// What a player does at a window, for tests and for the first frame's time.
+
+export const button = (page, name) => page.getByRole('button', { name });
+
+/** Opens a match against `opponent` and answers its link. */
+export async function insertQuarter(page, address, opponent) {
+  await page.goto(address);
+  await page.getByRole('radio', { name: opponent }).check({ force: true });
+  await button(page, 'Insert quarter').click();
+  await page.waitForURL(/#\/s\/[A-Z0-9]{6}$/);
+  return page.url();
+}
+
+/** Picks the fighter at `index` of the roster. */
+export async function choose(page, index) {
+  const fighters = page.getByRole('group', { name: 'Your fighter' }).getByRole('radio');
+  await fighters.first().waitFor({ state: 'attached' });
+  await fighters.nth(index % (await fighters.count())).check({ force: true });
+}
+
+/** The number of the last painted frame. */
+export const frame = (page) => page.evaluate(() => window.__worldline.lastFrame);
+
+export async function untilFrame(page, least) {
+  await page.waitForFunction((n) => window.__worldline.lastFrame >= n, least, { timeout: 30_000 });
+}
