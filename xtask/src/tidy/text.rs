@@ -6,7 +6,7 @@ use super::Source;
 
 /// Files in which `unsafe` is argued for.
 const UNSAFE_ALLOWED: &[&str] = &[
-    "crates/mamba2/src/kernels/",
+    "crates/mamba2/src/native/",
     "crates/cartridge/src/file.rs",
     "crates/trainer/src/gemm.rs",
 ];
