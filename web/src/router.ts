@@ -32,7 +32,6 @@ export function start(root: HTMLElement): void {
 
   function go(): void {
     const path = location.hash.replace(/^#/, "");
-    if (path === "main") return;
     leave();
     main.replaceChildren();
     main.className = "";
@@ -45,6 +44,11 @@ export function start(root: HTMLElement): void {
     first = false;
   }
 
+  // The hash is the route, so the skip link moves the focus itself.
+  document.querySelector(".skip")?.addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+  });
   window.addEventListener("hashchange", go);
   go();
 }
