@@ -7,24 +7,25 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::broadcast;
-use worldline_abi::{Pad, status};
 
+use crate::branch::Branch;
 use crate::clock::{self, Bell, Counters, Timing};
+use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::game::{FRAME_BYTES, Game};
 use crate::id::{MatchId, Token, random_bytes};
-use crate::journal::{self, Begin, Entry, JournalError};
-use crate::limits::{
-    FRAMES_PER_SECOND, MAX_LIVE_MATCHES, MAX_MATCHES, RECOVERY_GRACE, WATCH_QUEUE,
-};
-use crate::matches::{Effect, Match, Now, SeatError, Setup};
+use crate::journal::Entry;
+use crate::limits::{FRAMES_PER_SECOND, MAX_LIVE_MATCHES, MAX_MATCHES, WATCH_QUEUE};
+use crate::matches::{Effect, Match, Now, Setup};
 use crate::opponent::{Opponent, Player, RandomPads};
 use crate::recorder::Recorder;
 use crate::recording::Recording;
+use crate::recovery::{Recovery, recover};
+use crate::seats::SeatError;
 use crate::sign;
 use crate::store::{ReplayView, Store, StoreError};
 use crate::view::{MatchView, ResultView};
-use crate::world::{Scratch, Shelf, World};
+use crate::world::{Shelf, World};
 
 /// How an arena is opened.
 #[derive(Debug, Default)]
@@ -35,19 +36,6 @@ pub struct Config {
     pub clocks: usize,
     /// A fault to die at, in tests.
     pub fault: Fault,
-}
-
-/// What was found of matches that ran when the last process died.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Paused until a player comes back.
-    pub resumed: Vec<MatchId>,
-    /// They were over; their replays are stored.
-    pub ended: Vec<MatchId>,
-    /// They had not run a frame: gone, their players have to open a new session.
-    pub unstarted: Vec<MatchId>,
-    /// Their journals are kept, but cannot be used, and why.
-    pub kept: Vec<(MatchId, String)>,
 }
 
 /// What everybody at a match is told.
@@ -113,6 +101,9 @@ pub enum EnterError {
     /// The key is not an Ed25519 public key.
     #[error("the key is not an Ed25519 public key: send 32 bytes as 64 hexadecimal digits")]
     BadKey,
+    /// It has no state yet.
+    #[error("session {0} has not begun: there is nothing to branch from before its first frame")]
+    NotBegun(MatchId),
     /// The match refuses.
     #[error(transparent)]
     Seat(#[from] SeatError),
@@ -124,6 +115,7 @@ impl EnterError {
         match self {
             Self::Unknown(_) => "unknown_session",
             Self::BadKey => "bad_key",
+            Self::NotBegun(_) => "not_begun",
             Self::Seat(error) => error.code(),
         }
     }
@@ -166,6 +158,11 @@ impl Table {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Match> {
         self.game.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells everybody at the match; nobody may be there.
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
 }
 
 /// What clock threads and connections share.
@@ -173,8 +170,8 @@ impl Table {
 /// Lock order: a match may be locked before `tables`, never the other way round; two matches only
 /// the older before its rematch.
 pub(crate) struct Shared {
-    store: Arc<Store>,
-    shelf: Shelf,
+    pub(crate) store: Arc<Store>,
+    pub(crate) shelf: Shelf,
     tables: RwLock<HashMap<MatchId, Arc<Table>>>,
     recorder: Recorder,
     bells: Vec<Bell>,
@@ -202,7 +199,7 @@ impl Shared {
         let mut changed = false;
         for effect in game.effects() {
             match effect {
-                Effect::Frame(bytes) => drop(table.events.send(Event::Frame(bytes.into()))),
+                Effect::Frame(bytes) => table.tell(Event::Frame(bytes.into())),
                 Effect::View => changed = true,
                 Effect::Begin(entries) | Effect::Journal(entries) => self.journal(game, entries),
                 Effect::Finish(recording) => self.recorder.keep(game.id, recording),
@@ -210,11 +207,11 @@ impl Shared {
         }
         if changed {
             let view = Arc::new(game.view(self.now()));
-            let _ = table.events.send(Event::View(view));
+            table.tell(Event::View(view));
         }
     }
 
-    fn table(&self, id: MatchId) -> Option<Arc<Table>> {
+    pub(crate) fn table(&self, id: MatchId) -> Option<Arc<Table>> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.get(&id).cloned()
     }
@@ -224,7 +221,7 @@ impl Shared {
         tables.values().cloned().collect()
     }
 
-    fn seat_table(&self, game: Match) -> Arc<Table> {
+    pub(crate) fn seat_table(&self, game: Match) -> Arc<Table> {
         let id = game.id;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let table = Arc::new(Table {
@@ -236,11 +233,11 @@ impl Shared {
         table
     }
 
-    fn ring(&self, table: &Arc<Table>) {
+    pub(crate) fn ring(&self, table: &Arc<Table>) {
         self.bells[table.clock].ring(table.clone());
     }
 
-    fn fresh_id(&self) -> MatchId {
+    pub(crate) fn fresh_id(&self) -> MatchId {
         std::iter::repeat_with(MatchId::random)
             .find(|id| self.table(*id).is_none() && !self.store.knows(*id))
             .expect("there are more ids than matches")
@@ -274,12 +271,12 @@ impl Shared {
         let view = game.view(self.now());
         self.settle(&table, &mut game);
         if let Some(result) = view.result {
-            let _ = table.events.send(Event::Result(Arc::new(result)));
+            table.tell(Event::Result(Arc::new(result)));
         }
     }
 
     /// An opponent that needs no person, and its character.
-    fn cpu(
+    pub(crate) fn cpu(
         &self,
         opponent: Opponent,
         world: &World,
@@ -313,74 +310,6 @@ impl Shared {
             }
             Opponent::Human => Err(CreateError::NoOpponent("person")),
         }
-    }
-
-    /// Reads one journal back. `Ok(None)` when nothing had happened in it.
-    fn recover(
-        &self,
-        id: MatchId,
-        bytes: &[u8],
-        scratch: &mut Scratch,
-    ) -> Result<Option<Match>, String> {
-        let (begin, entries) = match journal::read(bytes) {
-            Err(JournalError::Empty) => return Ok(None),
-            other => other.map_err(|error| error.to_string())?,
-        };
-        let Begin {
-            session,
-            start,
-            secrets,
-        } = begin;
-        let world = self.shelf.by_root(&session.world_root).ok_or_else(|| {
-            format!(
-                "its world `{}` is not on the shelf: put that cartridge back and start again",
-                secrets.world
-            )
-        })?;
-        let mut players = [None, None];
-        for (seat, player) in players.iter_mut().enumerate() {
-            let opponent = [Opponent::Ghost, Opponent::Random, Opponent::Policy]
-                .into_iter()
-                .find(|one| one.code() == session.seats[seat]);
-            if let Some(opponent) = opponent {
-                let (found, _) = self
-                    .cpu(opponent, world, session.stage, session.generator)
-                    .map_err(|error| error.to_string())?;
-                *player = Some(found);
-            }
-        }
-        let mut game = Game::new(world.running(), session, start, players);
-        for entry in &entries {
-            match entry {
-                Entry::Frame { slots, prefix } => {
-                    game.replay(*slots, scratch)
-                        .map_err(|error| error.to_string())?;
-                    if game.state.chain[..prefix.len()] != *prefix {
-                        return Err(format!(
-                            "frame {} came out differently than it was recorded",
-                            game.state.frame
-                        ));
-                    }
-                }
-                Entry::Signature(signature) => drop(game.sign(*signature)),
-                Entry::End { winner, reason } if !game.is_over() => game.stop(*winner, *reason),
-                Entry::End { .. } | Entry::Begin(_) => (),
-            }
-        }
-        let mut good = Vec::new();
-        Entry::begin(session, start, &secrets.world, secrets.tokens.clone()).write(&mut good);
-        entries.iter().for_each(|entry| entry.write(&mut good));
-        self.store
-            .rewrite_journal(id, &good)
-            .map_err(|error| error.to_string())?;
-        Ok(Some(Match::recovered(
-            world.clone(),
-            id,
-            game,
-            secrets.tokens,
-            self.now(),
-            RECOVERY_GRACE,
-        )))
     }
 }
 
@@ -555,6 +484,24 @@ impl Arena {
         })
     }
 
+    /// A copy of a match that has begun, to go its own way; the match does not notice.
+    pub fn branch(&self, id: MatchId) -> Result<Branch, EnterError> {
+        let table = self.shared.table(id).ok_or(EnterError::Unknown(id))?;
+        let game = table.lock();
+        game.game()
+            .map(Game::branch)
+            .ok_or(EnterError::NotBegun(id))
+    }
+
+    /// [`Arena::branch`] into the memory of another branch.
+    pub fn branch_into(&self, id: MatchId, branch: &mut Branch) -> Result<(), EnterError> {
+        let table = self.shared.table(id).ok_or(EnterError::Unknown(id))?;
+        let game = table.lock();
+        let begun = game.game().ok_or(EnterError::NotBegun(id))?;
+        begun.branch_into(branch);
+        Ok(())
+    }
+
     /// The stored replays, newest first, with the names of their worlds.
     pub fn replays(&self) -> Result<Vec<ReplayView>, StoreError> {
         let mut replays = self.shared.store.list()?;
@@ -601,159 +548,8 @@ impl Drop for Arena {
     }
 }
 
-fn recover(shared: &Arc<Shared>) -> Result<Recovery, StoreError> {
-    let mut recovery = Recovery::default();
-    let mut scratch = Scratch::new();
-    for (id, bytes) in shared.store.journals()? {
-        if shared.store.replay(id).is_ok() {
-            shared.store.drop_journal(id)?;
-            recovery.ended.push(id);
-            continue;
-        }
-        match shared.recover(id, &bytes, &mut scratch) {
-            Ok(Some(mut game)) => match game.end_recovered() {
-                Some(recording) => {
-                    shared.store.keep(id, &recording)?;
-                    game.stored();
-                    shared.seat_table(game);
-                    recovery.ended.push(id);
-                }
-                None => {
-                    let table = shared.seat_table(game);
-                    shared.ring(&table);
-                    recovery.resumed.push(id);
-                }
-            },
-            Ok(None) => {
-                shared.store.drop_journal(id)?;
-                recovery.unstarted.push(id);
-            }
-            Err(why) => recovery.kept.push((id, why)),
-        }
-    }
-    Ok(recovery)
-}
-
-fn unix_time() -> i64 {
+/// Seconds of Unix time.
+pub(crate) fn unix_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)
-}
-
-/// A player or a watcher at a match. Dropping it is leaving.
-pub struct Connection {
-    shared: Arc<Shared>,
-    table: Arc<Table>,
-    seat: Option<u8>,
-    id: MatchId,
-    /// What happens at the match, from the moment of connecting.
-    pub events: broadcast::Receiver<Event>,
-    /// Of a match under way: the last frame, and the running hash of the seat's inputs up to it.
-    pub resume: Option<(u32, [u8; 32])>,
-    /// Of a match under way: the last frame, as a message.
-    pub frame: Option<Box<[u8; FRAME_BYTES]>>,
-}
-
-impl Connection {
-    /// The seat, or `None` for a watcher.
-    pub fn seat(&self) -> Option<u8> {
-        self.seat
-    }
-
-    /// The match.
-    pub fn id(&self) -> MatchId {
-        self.id
-    }
-
-    /// The match in words.
-    pub fn view(&self) -> MatchView {
-        self.table.lock().view(self.shared.now())
-    }
-
-    fn act<T>(
-        &self,
-        what: &'static str,
-        act: impl FnOnce(&mut Match, u8, Now) -> Result<T, SeatError>,
-    ) -> Result<T, SeatError> {
-        let seat = self.seat.ok_or(SeatError::Watching(what))?;
-        let mut game = self.table.lock();
-        let before = game.status();
-        let result = act(&mut game, seat, self.shared.now());
-        let started = before != game.status() && game.status() == status::READY;
-        self.shared.settle(&self.table, &mut game);
-        drop(game);
-        if started {
-            self.shared.ring(&self.table);
-        }
-        result
-    }
-
-    /// Picks a character.
-    pub fn pick(&self, character: u8) -> Result<(), SeatError> {
-        self.act("pick a character", |game, seat, _| {
-            game.pick(seat, character)
-        })
-    }
-
-    /// Waits for the start.
-    pub fn ready(&self) -> Result<(), SeatError> {
-        self.act("press start", Match::ready)
-    }
-
-    /// Leaves for good.
-    pub fn quit(&self) -> Result<(), SeatError> {
-        self.act("quit", Match::quit)
-    }
-
-    /// Sends a pad for the next frame.
-    pub fn press(&self, pad: Pad, sequence: u16) -> Result<(), SeatError> {
-        self.act("play", |game, seat, _| game.press(seat, pad, sequence))
-    }
-
-    /// Sends the signature of the running hash at `frame`. It is checked outside the match's lock.
-    pub fn sign(&self, frame: u32, signature: &[u8; 64]) -> Result<(), SeatError> {
-        let (key, message) = self.act("sign", |game, seat, _| game.sign_message(seat, frame))?;
-        if !sign::verify(&key, &message, signature) {
-            return Err(SeatError::BadSignature(frame));
-        }
-        self.act("sign", |game, seat, _| game.signed(seat, frame, *signature))
-    }
-
-    /// Opens (or finds) the next match of the same seats, and is ready in it once connected.
-    pub fn rematch(&self) -> Result<MatchId, SeatError> {
-        let shared = &self.shared;
-        let (id, seat) = self.act("ask for a rematch", |game, seat, now| {
-            if let Some(next) = game.rematch {
-                return Ok((next, seat));
-            }
-            let next = game.rematch(
-                shared.fresh_id(),
-                u64::from_le_bytes(random_bytes()),
-                unix_time(),
-                now,
-            )?;
-            let id = next.id;
-            shared.seat_table(next);
-            game.rematch = Some(id);
-            let _ = self.table.events.send(Event::Rematch(id));
-            Ok((id, seat))
-        })?;
-        if let Some(table) = shared.table(id) {
-            let mut next = table.lock();
-            // A second click changes nothing.
-            let _ = next.ready(seat, shared.now());
-            shared.settle(&table, &mut next);
-        }
-        Ok(id)
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let mut game = self.table.lock();
-        match self.seat {
-            Some(seat) => game.disconnect(seat, self.shared.now()),
-            None => game.watch(false, self.shared.now()),
-        }
-        self.shared.settle(&self.table, &mut game);
-    }
 }

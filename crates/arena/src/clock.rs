@@ -27,6 +27,18 @@ pub struct Timing {
     pub live: u32,
 }
 
+impl Timing {
+    /// What happened after `before`; the latest begin may lie before it.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            frames: self.frames - before.frames,
+            missed_ticks: self.missed_ticks - before.missed_ticks,
+            slips: self.slips - before.slips,
+            ..*self
+        }
+    }
+}
+
 /// The counters behind [`Timing`].
 #[derive(Default)]
 pub(crate) struct Counters {

@@ -7,6 +7,7 @@ use worldline_abi::{
     SessionState, end_reason, status, winner,
 };
 
+use crate::branch::Branch;
 use crate::limits::MAX_OPEN_MARKS;
 use crate::opponent::Player;
 use crate::recording::Recording;
@@ -202,6 +203,16 @@ impl Game {
         let result = self.result();
         Arc::make_mut(&mut self.recording).result = result;
         self.recording.clone()
+    }
+
+    /// A copy that goes its own way.
+    pub(crate) fn branch(&self) -> Branch {
+        Branch::new(self.running.clone(), self.state)
+    }
+
+    /// [`Game::branch`] into the memory of another branch.
+    pub(crate) fn branch_into(&self, branch: &mut Branch) {
+        branch.set(&self.running, &self.state);
     }
 
     /// The id, as signatures cover it.

@@ -27,8 +27,11 @@
 //! ```
 
 mod arena;
+pub mod bench;
+mod branch;
 mod card;
 mod clock;
+mod connection;
 pub mod fault;
 mod game;
 mod ghost;
@@ -39,25 +42,28 @@ mod matches;
 mod opponent;
 mod recorder;
 mod recording;
+mod recovery;
+mod seats;
 pub mod sign;
 mod store;
 mod verify;
 mod view;
 mod world;
 
-pub use arena::{
-    Arena, Config, Connection, CreateError, EnterError, Event, NewMatch, Recovery, Seated,
-};
+pub use arena::{Arena, Config, CreateError, EnterError, Event, NewMatch, Seated};
+pub use branch::{Branch, RolloutError, rollout};
 pub use card::{Named, RuleView, Training, WorldCard};
 pub use clock::Timing;
+pub use connection::Connection;
 pub use fault::{Fault, UnknownFault};
 pub use game::{FRAME_BYTES, FRAME_TAG, frame_message};
 pub use ghost::{Ghost, GhostError};
 pub use id::{BadId, MatchId, Token, hex, random_bytes, unhex};
 pub use journal::JournalError;
-pub use matches::SeatError;
 pub use opponent::Opponent;
 pub use recording::{Recording, ReplayError};
+pub use recovery::Recovery;
+pub use seats::SeatError;
 pub use store::{ReplayView, Store, StoreError};
 pub use verify::{
     Finding, JsonFrame, JsonPad, JsonPlayer, JsonReplay, Report, json_frames, states, verify,

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use worldline_abi::{InputBuffer, KIND_POLICY, Pad, Page, SessionState};
-use worldline_cartridge::{Actor, Cartridge, OpenError, Start, act, schema::Schema, step};
-use worldline_mamba2::Scalar;
+use worldline_cartridge::{
+    Actor, Cartridge, Lane, OpenError, Start, act, schema::Schema, step, step_batch,
+};
+use worldline_mamba2::Native;
 
 use crate::card::{Named, RuleView, Sidecar, Training, WorldCard};
 use crate::ghost::Ghost;
@@ -24,7 +26,7 @@ pub struct World {
     id: String,
     cartridge: Cartridge,
     sidecar: Sidecar,
-    kernels: Scalar,
+    kernels: Native,
 }
 
 impl std::fmt::Debug for World {
@@ -40,7 +42,7 @@ impl World {
             id: id.into(),
             cartridge,
             sidecar: Sidecar(sidecar),
-            kernels: Scalar,
+            kernels: Native::detect(),
         })
     }
 
@@ -238,6 +240,23 @@ impl Running {
         )
     }
 
+    /// Bytes of its memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.pages)
+    }
+
+    /// Whether `other` moves the same world.
+    pub(crate) fn same_world(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.world, &other.world)
+    }
+
+    /// Becomes a copy of `other` in the memory it has.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.world.clone_from(&other.world);
+        self.pages.clone_from(&other.pages);
+        self.generator = other.generator;
+    }
+
     /// Lets a policy play one frame; a frame that it cannot play is played with idle hands.
     pub(crate) fn act(
         &mut self,
@@ -270,6 +289,35 @@ impl Running {
         self.generator = generator;
         self
     }
+}
+
+/// Steps matches of one world together; all have to be active. The error names the first lane that
+/// cannot be stepped; nothing has changed then.
+pub(crate) fn step_together(
+    lanes: &mut [(&mut Running, &mut SessionState, InputBuffer)],
+    scratches: &mut [Scratch],
+) -> Result<(), (usize, StepError)> {
+    let Some(world) = lanes.first().map(|lane| lane.0.world.clone()) else {
+        return Ok(());
+    };
+    let mut hidden = Vec::with_capacity(lanes.len());
+    let mut rest = Vec::with_capacity(lanes.len());
+    for (running, state, inputs) in lanes {
+        hidden.push(running.pages.iter_mut().collect::<Vec<&mut Page>>());
+        rest.push((&mut **state, &*inputs));
+    }
+    let mut lanes: Vec<Lane<'_, '_>> = rest
+        .into_iter()
+        .zip(&mut hidden)
+        .zip(scratches)
+        .map(|(((state, inputs), hidden), scratch)| Lane {
+            state,
+            hidden,
+            inputs,
+            scratch: &mut scratch.0,
+        })
+        .collect();
+    step_batch(&world.cartridge.model(), &mut lanes, &world.kernels)
 }
 
 /// The worlds, policies and ghosts of a folder.

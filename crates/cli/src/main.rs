@@ -1,6 +1,7 @@
 //! The `worldline` command: plays, lists, verifies and measures; with the feature `train` it also
 //! trains. It only reads arguments and prints: what a library could do, a library does.
 
+mod bench;
 mod lists;
 mod serve;
 mod table;
@@ -33,6 +34,9 @@ enum Command {
     Replay(lists::ReplayCommand),
     /// Re-execute a replay and check every input signature
     Verify(lists::VerifyOptions),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -89,6 +93,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Worlds(options) => lists::worlds(&options),
         Command::Replay(command) => lists::replay(command),
         Command::Verify(options) => lists::verify(&options),
+        Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -104,6 +104,9 @@ impl From<EnterError> for ApiError {
             EnterError::Unknown(_) => {
                 Self::new(StatusCode::NOT_FOUND, error.code(), error.to_string())
             }
+            EnterError::NotBegun(_) => {
+                Self::new(StatusCode::CONFLICT, error.code(), error.to_string())
+            }
             EnterError::BadKey => {
                 Self::new(StatusCode::BAD_REQUEST, error.code(), error.to_string())
             }

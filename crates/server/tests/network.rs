@@ -1,0 +1,137 @@
+//! Open to the network: TLS, and nothing without the token.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use worldline_arena::{Arena, Config, Shelf, World};
+use worldline_cartridge::testing::{Size, cartridge};
+use worldline_server::{Options, Server, Site};
+
+/// A person who clicks the browser's warning away: the certificate was made at start.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// The head of the answer to a GET over TLS.
+async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_on_the_network_gets_nothing_without_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(
+        "micro",
+        cartridge(Size::Interop, 7),
+        serde_json::Value::Null,
+    );
+    let config = Config {
+        data: folder.path().into(),
+        ..Config::default()
+    };
+    let (arena, _) = Arena::open(Shelf::new(vec![world]), config).unwrap();
+    let options = Options {
+        host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: 0,
+        site: Site::default(),
+    };
+    let server = Server::bind(Arc::new(arena), options).await.unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));
+    let link = server.link();
+    let (_, token) = link
+        .split_once("/?access=")
+        .expect("the link carries the token");
+    assert!(link.starts_with("https://"));
+    let token = token.to_owned();
+    tokio::spawn(server.run());
+
+    // A client that never finishes its handshake holds nobody up.
+    let _stalled = TcpStream::connect(address).await.unwrap();
+    for path in ["/", "/api/worlds", "/api/worlds?access=wrong", "/?access="] {
+        assert!(
+            get(address, path, "").await.starts_with("HTTP/1.1 401"),
+            "{path}"
+        );
+    }
+    let entered = get(address, &format!("/?access={token}"), "").await;
+    assert!(entered.starts_with("HTTP/1.1 303"), "{entered}");
+    let cookie = format!("worldline_access={token}");
+    assert!(entered.contains(&cookie) && entered.contains("HttpOnly; Secure"));
+    let worlds = get(address, "/api/worlds", &format!("Cookie: {cookie}\r\n")).await;
+    assert!(
+        worlds.starts_with("HTTP/1.1 200") && worlds.contains("\"micro\""),
+        "{worlds}"
+    );
+
+    // Plain HTTP is not answered.
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"));
+}
