@@ -83,9 +83,20 @@ const paintedPerSecond = (page) =>
 test('two people play a match in two browsers', async (t) => {
   const [ann, ben] = [await person('ann'), await person('ben')];
   const watcher = await person('watcher', { viewport: PHONE });
+  const names = new Map([[ann, 'ann'], [ben, 'ben'], [watcher, 'watcher']]);
   let link;
+  /** A step whose failure leaves a picture of every window. */
+  const step = (name, work) =>
+    t.test(name, async (t) => {
+      try {
+        await work(t);
+      } catch (problem) {
+        for (const page of [ann, ben, watcher]) await picture(page, `failed-${names.get(page)}`);
+        throw problem;
+      }
+    });
 
-  await t.test('one inserts a quarter and gets a link', async () => {
+  await step('one inserts a quarter and gets a link', async () => {
     await ann.goto(arcade.address);
     await button(ann, 'Insert quarter').waitFor();
     await sleep(1_000);
@@ -94,7 +105,7 @@ test('two people play a match in two browsers', async (t) => {
     assert.equal(await ann.getByLabel('Invitation link').inputValue(), link);
   });
 
-  await t.test('the other opens the link and takes the seat', async () => {
+  await step('the other opens the link and takes the seat', async () => {
     await ben.goto(link);
     await button(ben, 'Take the seat').click();
     await choose(ann, 0);
@@ -103,13 +114,13 @@ test('two people play a match in two browsers', async (t) => {
     await picture(ann, 'lobby');
   });
 
-  await t.test('both press start and the match runs', async () => {
+  await step('both press start and the match runs', async () => {
     await button(ann, 'Press start').click();
     await button(ben, 'Press start').click();
     await Promise.all([ann, ben].map((page) => untilFrame(page, 60)));
   });
 
-  await t.test(`both windows paint at least ${PAINTED_MINIMUM} frames a second`, async () => {
+  await step(`both windows paint at least ${PAINTED_MINIMUM} frames a second`, async () => {
     const stop = [mash(ann, ['d', 'd', 'j', 'Space', 'k']), mash(ben, ['a', 'a', 'k', 'w', 'j'])];
     let best = 0;
     for (let turn = 0; turn < WINDOWS && best < PAINTED_MINIMUM; turn++) {
@@ -122,21 +133,21 @@ test('two people play a match in two browsers', async (t) => {
     assert.ok(best >= PAINTED_MINIMUM, `at best ${best.toFixed(1)} painted frames a second`);
   });
 
-  await t.test('somebody else watches on a phone', async () => {
+  await step('somebody else watches on a phone', async () => {
     await watcher.goto(link);
     await untilFrame(watcher, (await frame(ann)) + 30);
     assert.equal(await watcher.locator('.role').textContent(), 'watching');
     await picture(watcher, 'match-phone');
   });
 
-  await t.test('a reload gives the seat back', async () => {
+  await step('a reload gives the seat back', async () => {
     const reached = await frame(ann);
     await ann.reload();
     await untilFrame(ann, reached + 30);
     assert.equal(await ann.locator('.role').textContent(), 'P1');
   });
 
-  await t.test('one quits, and everybody sees the same result', async () => {
+  await step('one quits, and everybody sees the same result', async () => {
     await button(ben, 'Quit').click();
     await ben.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
     for (const page of [ann, ben, watcher]) {
@@ -150,7 +161,7 @@ test('two people play a match in two browsers', async (t) => {
     await picture(watcher, 'result-phone');
   });
 
-  await t.test('the replay is watched, stepped and valid', async () => {
+  await step('the replay is watched, stepped and valid', async () => {
     await ann.getByRole('link', { name: 'Watch the replay' }).click();
     await ann.waitForURL(/#\/r\//);
     await button(ann, 'Pause').click();
@@ -164,7 +175,7 @@ test('two people play a match in two browsers', async (t) => {
     await picture(ann, 'replay');
   });
 
-  await t.test('the command line agrees that the stored file is valid', async () => {
+  await step('the command line agrees that the stored file is valid', async () => {
     const stored = await readdir(arcade.data, { recursive: true });
     const file = stored.find((name) => name.endsWith('.wlr'));
     assert.ok(file, `no replay among ${stored.join(', ')}`);
@@ -173,7 +184,7 @@ test('two people play a match in two browsers', async (t) => {
     assert.match(stdout, /^valid/);
   });
 
-  await t.test('a rematch takes one click each', async () => {
+  await step('a rematch takes one click each', async () => {
     for (const page of [ann, ben]) {
       if (page === ann) await page.goto(link);
       await page.getByRole('dialog', { name: 'Result' }).waitFor();
