@@ -2,7 +2,9 @@
 
 /// The largest activation that two signed planes can hold: 127·256 + 127.
 pub const PLANE_LIMIT: i16 = 32_639;
-/// Fraction bits of a normalised activation, of z, x, B, C and of SiLU's in- and output.
+/// Fraction bits of a normalised activation: up to sqrt(1,024) = 32 of them in one channel.
+pub const NORMAL_BITS: u32 = 10;
+/// Fraction bits of z, x, B, C and of SiLU's in- and output.
 pub const ACTIVATION_BITS: u32 = 11;
 /// Fraction bits of the residual stream.
 pub const RESIDUAL_BITS: u32 = 16;

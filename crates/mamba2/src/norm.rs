@@ -1,6 +1,6 @@
 //! RMS normalisation, and the split of activations into two planes.
 
-use crate::math::{round_shift, sat16, split};
+use crate::math::{NORMAL_BITS, round_shift, sat16, split};
 use crate::tables::rsqrt;
 
 /// Bits that the largest value is brought to before it is squared.
@@ -8,7 +8,7 @@ const NORM_BITS: i32 = 15;
 /// Fraction bits of the mean square.
 const MEAN_BITS: u32 = 12;
 
-/// Root-mean-square normalisation of `values` (any unit, at most 2,048 of them) to Q11,
+/// Root-mean-square normalisation of `values` (any unit, at most 2,048 of them) to Q10,
 /// split into the planes that the next matrix reads. All zeros stay zeros.
 #[inline(always)]
 pub fn normalize(values: &[i32], table: &[i16], high: &mut [i8], low: &mut [i8]) {
@@ -29,12 +29,12 @@ pub fn normalize(values: &[i32], table: &[i16], high: &mut [i8], low: &mut [i8])
         .sum();
     let mean = ((sum as u64) << MEAN_BITS) / values.len() as u64;
     let (mantissa, exponent) = rsqrt(table, mean);
-    // 2^11/sqrt(mean·2^-12) = mantissa·2^(11+6-15-exponent)
+    // 2^10/sqrt(mean·2^-12) = mantissa·2^(10+6-15-exponent)
     debug_assert!(
         (3..=30).contains(&exponent),
         "mean square {mean} out of its range"
     );
-    let (mantissa, shift) = (mantissa as i32, exponent - 2);
+    let (mantissa, shift) = (mantissa as i32, exponent + 9 - NORMAL_BITS);
     for ((value, high), low) in values.iter().zip(high).zip(low) {
         let value = (value << up) >> down;
         (*high, *low) = split(sat16(round_shift(value * mantissa, shift)));

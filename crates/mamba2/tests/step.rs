@@ -148,7 +148,7 @@ fn the_golden_trace_has_not_changed() {
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "a7cfde17c19dde81dc4c4abcc7d7d79f497caf4eca09ba5eccaddaaceed24b18"
+        "8f66094b2d3a2d813d645bf373c581a9e611cbbb924a3f83fb677712775bba3b"
     );
 }
 

@@ -5,13 +5,15 @@ use super::weights::{Block, Matrix, Weights};
 use worldline_cartridge::LOGIT_BITS;
 use worldline_cartridge::plan::ONE;
 use worldline_cartridge::schema::{HeadKind, Scale};
-use worldline_mamba2::math::{ACTIVATION_BITS, DT_LIMIT, RAW_DT_BITS, RESIDUAL_BITS, SCAN_SHIFT};
+use worldline_mamba2::math::{
+    ACTIVATION_BITS, DT_LIMIT, NORMAL_BITS, RAW_DT_BITS, RESIDUAL_BITS, SCAN_SHIFT,
+};
 use worldline_mamba2::{
     CONV_TAPS, Dims, LayerParams, Linear, MAX_MULTIPLIER, MAX_SHIFT, MAX_TAP, Output,
 };
 
 /// How much further than in calibration numbers may reach before they saturate.
-const HEADROOM: f64 = 2.0;
+const HEADROOM: f64 = 1.5;
 /// The largest i16 that saturating arithmetic leaves.
 const I16_MAX: f64 = 32_767.0;
 /// The smallest reach that a scale is made for: what never moved gets this scale.
@@ -103,6 +105,7 @@ pub(super) struct QuantizedBlock {
 impl QuantizedBlock {
     pub(super) fn new(block: &Block, dims: Dims, reach: &Reach) -> Self {
         let one = f64::from(1u32 << ACTIVATION_BITS);
+        let normal = f64::from(1u32 << NORMAL_BITS);
         // 1.0 of x, B and C before the convolution.
         let channel_units: Vec<f64> = reach.channels.iter().map(|most| unit_for(*most)).collect();
         let mut units = vec![one; dims.d_inner()];
@@ -120,7 +123,7 @@ impl QuantizedBlock {
         let dt_one = f64::from(1u32 << RAW_DT_BITS);
         let a: Vec<f32> = block.a_log.iter().map(|a| a.exp()).collect();
         Self {
-            in_proj: QuantizedMatrix::new(&block.in_proj, Some(&block.norm), one, &units),
+            in_proj: QuantizedMatrix::new(&block.in_proj, Some(&block.norm), normal, &units),
             conv_taps,
             conv_shift,
             conv_bias: fixed(&block.conv_bias, one, f64::from(1 << 24)),
@@ -134,7 +137,7 @@ impl QuantizedBlock {
             out_proj: QuantizedMatrix::new(
                 &block.out_proj,
                 Some(&block.gated_norm),
-                one,
+                normal,
                 &residual,
             ),
         }
@@ -253,7 +256,7 @@ impl Quantized {
         let clipped = wide.clone().filter(|v| v.abs() > most).count();
         let units = head_units(weights);
         let bias = weights.head_bias.iter().zip(&units);
-        let normal = f64::from(1u32 << ACTIVATION_BITS);
+        let normal = f64::from(1u32 << NORMAL_BITS);
         let residual = vec![f64::from(1u32 << RESIDUAL_BITS); weights.dims.d_model];
         let blocks = weights.blocks.iter().zip(reach);
         Self {
