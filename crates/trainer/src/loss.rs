@@ -116,10 +116,20 @@ impl<'a> Objective<'a> {
         self.raw(state, field) as f32 / (1u32 << self.plan.fields[field].frac_bits) as f32
     }
 
-    fn happens(&self, event: usize, before: &PlayerState, after: &PlayerState) -> bool {
+    /// Whether this state is one that an event leads into.
+    fn within(&self, event: usize, state: &PlayerState) -> bool {
         let (field, values) = &self.task.events[event];
-        let entered = |state| values.contains(&(self.raw(state, *field) as u16));
-        entered(after) && !entered(before)
+        values.contains(&(self.raw(state, *field) as u16))
+    }
+
+    /// Whether any event leads into this state.
+    pub(crate) fn during_event(&self, state: &PlayerState) -> bool {
+        (0..self.task.events.len()).any(|event| self.within(event, state))
+    }
+
+    /// An event that a roll-out has missed is still due: it is asked of the state seen.
+    fn due(&self, event: usize, seen: &PlayerState, after: &PlayerState) -> bool {
+        self.within(event, after) && !self.within(event, seen)
     }
 
     /// The loss of one target, or none on a frame where there is nothing to learn.
@@ -154,12 +164,14 @@ impl<'a> Objective<'a> {
                 Some(binary(outputs[*row], label, &mut gradient[*row], weight))
             }
             Target::Moves { row, field, sign } => {
-                let label = (self.raw(after, *field) - self.raw(before, *field)).signum() == *sign;
+                // A fall (a stock) that a roll-out has missed is still due; a rise (a hit) is over.
+                let from = if *sign < 0 { seen } else { before };
+                let label = (self.raw(after, *field) - self.raw(from, *field)).signum() == *sign;
                 Some(binary(outputs[*row], label, &mut gradient[*row], weight))
             }
             Target::Event { row, event } => Some(binary(
                 outputs[*row],
-                self.happens(*event, before, after),
+                self.due(*event, seen, after),
                 &mut gradient[*row],
                 weight,
             )),
@@ -173,7 +185,7 @@ impl<'a> Objective<'a> {
                 let (from, learned) = match only {
                     Only::Always => (seen, true),
                     Only::Rises => (before, self.raw(after, *field) > self.raw(before, *field)),
-                    Only::Event(event) => (before, self.happens(*event, before, after)),
+                    Only::Event(event) => (before, self.due(*event, seen, after)),
                 };
                 let base = if *relative {
                     self.real(from, *field)
@@ -223,7 +235,7 @@ impl<'a> Objective<'a> {
                 scale,
                 unless,
             } => {
-                if unless.is_some_and(|event| self.happens(event, before, after)) {
+                if unless.is_some_and(|event| self.due(event, seen, after)) {
                     return None;
                 }
                 let holds = |when: Option<(usize, bool)>| {

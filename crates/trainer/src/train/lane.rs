@@ -12,7 +12,7 @@ use crate::task::{Pair, Task};
 use worldline_cartridge::plan::Plan;
 
 /// A prediction further than this from the truth (1/4096 unit, both axes added) is
-/// given up: the roll goes on from the truth.
+/// given up and the roll goes on from the truth, unless an event explains the distance.
 const LOST: i32 = 60 * 4096;
 
 /// What a checkpoint keeps of a lane.
@@ -198,14 +198,12 @@ impl Lane {
                     &outputs[..shared.task.sizes.outputs],
                     &seen[s][t],
                 );
-                let off = |p: usize| {
-                    (predicted[p].x - truth[p].x).abs() + (predicted[p].y - truth[p].y).abs()
+                let follows = |p: usize| {
+                    let (found, real) = (&predicted[p], &truth[p]);
+                    let off = (found.x - real.x).abs() + (found.y - real.y).abs();
+                    off < LOST || shared.objective.during_event(real)
                 };
-                let alive = predicted
-                    .iter()
-                    .zip(truth)
-                    .all(|(p, t)| p.stocks == t.stocks);
-                if alive && off(0) < LOST && off(1) < LOST {
+                if follows(0) && follows(1) {
                     seen[s][t + 1] = predicted;
                 }
             }
