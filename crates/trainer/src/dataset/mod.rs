@@ -6,6 +6,7 @@
 //! rest.
 
 mod cache;
+mod clips;
 mod files;
 mod frame;
 mod manifest;
@@ -14,6 +15,7 @@ mod split;
 mod starts;
 
 pub use cache::{CacheError, FORMAT_VERSION, cache_folder};
+pub use clips::{Clip, clips};
 pub use files::{SourceError, Sources};
 pub use frame::{Match, PlayerCore, PlayerFrame};
 pub use manifest::{Licences, MANIFEST_NAME, PERMISSIVE};
@@ -22,7 +24,7 @@ pub use replay::{
     read_replay,
 };
 pub use split::{Split, VALIDATION_PER_MILLE};
-pub use starts::{Start, start_states};
+pub use starts::start_states;
 
 use std::collections::BTreeMap;
 

@@ -1,21 +1,13 @@
 use std::collections::BTreeMap;
 
 use worldline_abi::PlayerState;
+use worldline_cartridge::Start;
 
 use super::{Match, PlayerCore};
 
-/// How a match on a stage begins, whoever plays.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Start {
-    /// Slippi stage id.
-    pub stage: u8,
-    /// Left seat, right seat: on their entry platforms, at rest. `character` is whoever stood
-    /// there; a match puts its own in.
-    pub players: [PlayerState; 2],
-}
-
-/// The most common first frame of each stage with both players at rest (the first match by
-/// order wins a tie), ordered by stage. Stages on which nobody ever stood still are left out.
+/// How a match begins on each stage, whoever plays: the most common first frame with both players
+/// at rest (the first match by order wins a tie), ordered by stage. Stages on which nobody ever
+/// stood still are left out.
 pub fn start_states(matches: &[&Match]) -> Vec<Start> {
     let mut stages: BTreeMap<u8, Vec<(u32, Start)>> = BTreeMap::new();
     for one in matches {
@@ -29,6 +21,8 @@ pub fn start_states(matches: &[&Match]) -> Vec<Start> {
         let starts = stages.entry(one.stage).or_default();
         let start = Start {
             stage: one.stage,
+            characters: [Start::ANY; 2],
+            room: 0,
             players: first.map(|seat| seat.state()),
         };
         match starts.iter_mut().find(|(_, other)| same(other, &start)) {

@@ -18,11 +18,11 @@ pub use stepper::{ConstantVelocity, Stepper, Still, Subject};
 pub use windows::{HORIZONS, WARM_UP};
 
 use crate::{
-    dataset::Match,
+    dataset::{Clip, Match, clips},
     parallel::{self, progress},
 };
 use metrics::{Errors, TeacherSums};
-use windows::{Window, states};
+use windows::{WINDOW, holds_death, states};
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ pub fn evaluate(
     matches: &[&Match],
     options: Options,
 ) -> Result<Report, NothingToMeasure> {
-    let windows = Window::draw(matches, options.starts, options.seed);
+    let windows = clips(matches, WINDOW, options.starts, options.seed);
     if windows.is_empty() {
         return Err(NothingToMeasure);
     }
@@ -78,7 +78,7 @@ pub fn evaluate(
 #[error("nothing to measure: no validation match, or no start; give more replays or starts")]
 pub struct NothingToMeasure;
 
-fn measure(subject: &dyn Subject, matches: &[&Match], windows: &[Window]) -> Column {
+fn measure(subject: &dyn Subject, matches: &[&Match], windows: &[Clip]) -> Column {
     let frames = matches.iter().map(|one| one.frames.len()).sum();
     let bar = progress(frames, &format!("{}, frame by frame", subject.name()));
     let sums = parallel::map(
@@ -106,7 +106,7 @@ fn measure(subject: &dyn Subject, matches: &[&Match], windows: &[Window]) -> Col
     let alive = errors
         .iter()
         .zip(windows)
-        .filter(|(_, window)| !window.holds_death());
+        .filter(|(_, window)| !holds_death(window));
     Column {
         name: subject.name().to_owned(),
         teacher_forced: TeacherSums::mean(&sums),
@@ -131,7 +131,7 @@ fn one_frame_ahead(stepper: &mut dyn Stepper, one: &Match) -> TeacherSums {
 }
 
 /// [`WARM_UP`] true frames, then [`HORIZONS`] of its own under the true controllers.
-fn on_its_own(stepper: &mut dyn Stepper, window: &Window) -> [Errors; HORIZONS] {
+fn on_its_own(stepper: &mut dyn Stepper, window: &Clip) -> [Errors; HORIZONS] {
     let (given, foretold) = window.frames.split_at(WARM_UP);
     stepper.reset(window.stage, states(&given[0]));
     for frame in &given[1..] {
