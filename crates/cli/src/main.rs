@@ -5,6 +5,8 @@ mod bench;
 mod lists;
 mod serve;
 mod table;
+#[cfg(feature = "train")]
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +39,15 @@ enum Command {
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Train a world or a policy on replays
+    #[cfg(feature = "train")]
+    Train(train::TrainOptions),
+    /// Turn a checkpoint into a cartridge
+    #[cfg(feature = "train")]
+    Quantize(train::QuantizeOptions),
+    /// Measure a world against real matches
+    #[cfg(feature = "train")]
+    Evaluate(train::EvaluateOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -94,6 +105,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(command) => lists::replay(command),
         Command::Verify(options) => lists::verify(&options),
         Command::Bench(command) => bench::run(command),
+        #[cfg(feature = "train")]
+        Command::Train(options) => train::train(&options),
+        #[cfg(feature = "train")]
+        Command::Quantize(options) => train::to_cartridge(&options),
+        #[cfg(feature = "train")]
+        Command::Evaluate(options) => train::evaluate(&options),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -4,7 +4,7 @@ use worldline_cartridge::testing::{self, Size};
 use worldline_trainer::{
     dataset::{Dataset, Licences, Sources},
     evaluate::{Int8, Options as EvaluateOptions, evaluate},
-    free_run::{Ghost, Options, free_run, places, watch_replay},
+    free_run::{Options, free_run, scenes, watch_replay},
 };
 
 fn dataset() -> Dataset {
@@ -28,15 +28,16 @@ fn real_matches_do_nothing_impossible() {
 #[test]
 fn a_world_plays_whole_matches_under_every_pilot() {
     let cartridge = testing::cartridge(Size::Interop, 7);
-    let places = places(&cartridge, &testing::CHARACTERS).unwrap();
-    let ghosts: Vec<Ghost> = dataset().matches.iter().map(Ghost::of).collect();
+    let dataset = dataset();
+    let matches: Vec<_> = dataset.matches.iter().collect();
+    let scenes = scenes(cartridge.model().starts(), &matches);
     let options = Options {
         matches: 1,
         minutes: 1,
         seed: 3,
     };
 
-    let report = free_run(&Int8(&cartridge), &places, &ghosts, options);
+    let report = free_run(&Int8(&cartridge), &scenes, options);
     let pilots: Vec<_> = report
         .rows
         .iter()
@@ -44,10 +45,7 @@ fn a_world_plays_whole_matches_under_every_pilot() {
         .collect();
     assert_eq!(pilots, [("random", 1), ("scripted", 1), ("ghost", 1)]);
     assert!(report.rows.iter().all(|row| row.frames > 0));
-    assert_eq!(
-        report,
-        free_run(&Int8(&cartridge), &places, &ghosts, options)
-    );
+    assert_eq!(report, free_run(&Int8(&cartridge), &scenes, options));
     assert!(report.to_string().contains("damage a minute"));
 }
 

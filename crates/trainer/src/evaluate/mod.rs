@@ -4,6 +4,7 @@
 //! states, and on its own from [`Options::starts`] random places — beside two baselines, and
 //! gives a [`Report`].
 
+mod fp32;
 mod int8;
 mod metrics;
 mod plot;
@@ -11,6 +12,7 @@ mod report;
 mod stepper;
 mod windows;
 
+pub use fp32::Fp32;
 pub use int8::Int8;
 pub use metrics::{Events, Horizons, TeacherForced};
 pub use report::{About, Column, FP32, INT8, Report};

@@ -8,16 +8,17 @@ mod pilot;
 mod stage;
 mod watch;
 
-pub use pilot::{Ghost, Pilot};
+pub use pilot::Pilot;
 pub use watch::{Finding, watch_replay};
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use worldline_abi::{PlayerState, end_reason, status};
-use worldline_cartridge::{Cartridge, Start, StartError};
+use worldline_abi::{Pad, PlayerState, end_reason, status};
+use worldline_cartridge::Start;
 
 use crate::{
+    dataset::Match,
     evaluate::{Stepper, Subject},
     parallel::{self, progress},
     random::Random,
@@ -48,38 +49,35 @@ impl Default for Options {
     }
 }
 
-/// Where a match may begin.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
+/// A match to play: who fights where, as people did.
+#[derive(Clone, Debug)]
+pub struct Scene {
     /// Slippi stage id.
     pub stage: u8,
     /// Both players in the first frame.
     pub players: [PlayerState; 2],
+    /// What people did with the controllers.
+    recorded: Vec<[Pad; 2]>,
 }
 
-/// Every stage of a world with every pair of the characters it knows well enough to start with.
-///
-/// # Errors
-/// When the world lists a start that it does not have.
-pub fn places(cartridge: &Cartridge, characters: &[u8]) -> Result<Vec<Place>, StartError> {
-    let model = cartridge.model();
-    let mut places = Vec::new();
-    for start in model
-        .starts()
-        .iter()
-        .filter(|start| start.characters == [Start::ANY; 2])
-    {
-        for &left in characters {
-            for &right in characters {
-                let players = model.start(start.stage, [left, right])?.players;
-                places.push(Place {
-                    stage: start.stage,
-                    players,
-                });
-            }
+/// The stages, characters and pads of `matches`, from a world's own start states.
+pub fn scenes(starts: &[Start], matches: &[&Match]) -> Vec<Scene> {
+    let scene = |one: &&Match| {
+        let start = starts.iter().find(|start| start.stage == one.stage)?;
+        let mut players = start.players;
+        for (player, character) in players.iter_mut().zip(one.characters) {
+            player.character = character;
         }
-    }
-    Ok(places)
+        let pads = one.frames[1..]
+            .iter()
+            .map(|frame| frame.map(|seat| seat.pad));
+        Some(Scene {
+            stage: one.stage,
+            players,
+            recorded: pads.collect(),
+        })
+    };
+    matches.iter().filter_map(scene).collect()
 }
 
 /// What happened, by pilot.
@@ -127,22 +125,14 @@ impl Row {
     }
 }
 
-/// Plays whole matches from `places`; `ghosts` are recorded controllers for [`Pilot::Ghost`],
-/// which is left out if there are none.
+/// Plays whole matches of `scenes`.
 ///
 /// # Panics
-/// If `places` is empty.
-pub fn free_run(
-    subject: &dyn Subject,
-    places: &[Place],
-    ghosts: &[Ghost],
-    options: Options,
-) -> FreeRun {
-    assert!(!places.is_empty(), "a match needs a place to begin");
-    let pilots = Pilot::ALL
+/// If there is no scene.
+pub fn free_run(subject: &dyn Subject, scenes: &[Scene], options: Options) -> FreeRun {
+    assert!(!scenes.is_empty(), "a match needs a scene");
+    let jobs: Vec<(Pilot, u64)> = Pilot::ALL
         .into_iter()
-        .filter(|pilot| *pilot != Pilot::Ghost || !ghosts.is_empty());
-    let jobs: Vec<(Pilot, u64)> = pilots
         .flat_map(|pilot| (0..options.matches as u64).map(move |i| (pilot, i)))
         .collect();
     let bar = progress(jobs.len(), "whole matches");
@@ -152,12 +142,11 @@ pub fn free_run(
         |stepper, job| {
             let (pilot, i) = jobs[job];
             let mut random = Random::new(options.seed.wrapping_mul(1_000_003).wrapping_add(i));
-            let place = &places[random.below(places.len())];
+            let scene = &scenes[random.below(scenes.len())];
             let row = play(
                 &mut **stepper,
                 pilot,
-                place,
-                ghosts,
+                scene,
                 random,
                 options.minutes * MINUTE,
             );
@@ -180,14 +169,13 @@ pub fn free_run(
 fn play(
     stepper: &mut dyn Stepper,
     pilot: Pilot,
-    place: &Place,
-    ghosts: &[Ghost],
+    scene: &Scene,
     random: Random,
     frames: u32,
 ) -> Row {
-    stepper.reset(place.stage, place.players);
-    let mut pilots = pilot.start(ghosts, random);
-    let mut watch = Watch::new(place.stage, place.players);
+    stepper.reset(scene.stage, scene.players);
+    let mut pilots = pilot.start(&scene.recorded, random);
+    let mut watch = Watch::new(scene.stage, scene.players);
     let mut played = 0;
     while played < frames && stepper.state().status == status::ACTIVE {
         let pads = pilots.pads(stepper.state());

@@ -5,7 +5,7 @@ use std::fmt;
 use worldline_abi::{Pad, STICK_UNIT, SessionState, button};
 
 use super::stage::units;
-use crate::{dataset::Match, random::Random};
+use crate::random::Random;
 
 /// A way to hold both controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,24 +14,8 @@ pub enum Pilot {
     Random,
     /// Runs to the other player and attacks; comes back when off the stage.
     Scripted,
-    /// A human's recorded pads, whatever happens.
+    /// Two humans' recorded pads, whatever happens.
     Ghost,
-}
-
-/// A human match's pads.
-#[derive(Clone, Debug)]
-pub struct Ghost(Vec<[Pad; 2]>);
-
-impl Ghost {
-    /// Both seats' pads of a match.
-    pub fn of(one: &Match) -> Self {
-        Self(
-            one.frames
-                .iter()
-                .map(|frame| frame.map(|seat| seat.pad))
-                .collect(),
-        )
-    }
 }
 
 impl fmt::Display for Pilot {
@@ -48,14 +32,11 @@ impl Pilot {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Random, Self::Scripted, Self::Ghost];
 
-    pub(super) fn start(self, ghosts: &[Ghost], mut random: Random) -> Pilots<'_> {
-        let ghost = match self {
-            Self::Ghost => Some(&ghosts[random.below(ghosts.len())]),
-            _ => None,
-        };
+    /// Both controllers of a match; `recorded` are a ghost's.
+    pub(super) fn start(self, recorded: &[[Pad; 2]], random: Random) -> Pilots<'_> {
         Pilots {
             pilot: self,
-            ghost,
+            recorded,
             random,
             held: [Held::default(); 2],
         }
@@ -65,7 +46,7 @@ impl Pilot {
 /// Both seats of a match.
 pub(super) struct Pilots<'a> {
     pilot: Pilot,
-    ghost: Option<&'a Ghost>,
+    recorded: &'a [[Pad; 2]],
     random: Random,
     held: [Held; 2],
 }
@@ -80,8 +61,8 @@ struct Held {
 impl Pilots<'_> {
     /// The pads of the next frame.
     pub(super) fn pads(&mut self, state: &SessionState) -> [Pad; 2] {
-        if let Some(Ghost(pads)) = self.ghost {
-            return pads[state.frame as usize % pads.len()];
+        if self.pilot == Pilot::Ghost {
+            return self.recorded[state.frame as usize % self.recorded.len()];
         }
         [0, 1].map(|seat: usize| {
             let mut held = self.held[seat];
