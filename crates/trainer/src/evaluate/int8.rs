@@ -1,6 +1,6 @@
 use worldline_abi::{InputBuffer, Pad, PadSlot, Page, PlayerState, SessionState, status};
 use worldline_cartridge::{Cartridge, Model, Scratch, step};
-use worldline_mamba2::Scalar;
+use worldline_mamba2::Native;
 
 use super::{
     report::INT8,
@@ -15,6 +15,7 @@ struct Int8Stepper<'a> {
     state: SessionState,
     pages: Vec<Page>,
     scratch: Box<Scratch>,
+    kernels: Native,
 }
 
 impl Subject for Int8<'_> {
@@ -29,6 +30,7 @@ impl Subject for Int8<'_> {
             state: SessionState::default(),
             pages: model.hidden().fresh(),
             scratch: Scratch::boxed(),
+            kernels: Native::detect(),
         })
     }
 }
@@ -63,7 +65,7 @@ impl Stepper for Int8Stepper<'_> {
             &mut hidden,
             &inputs,
             &mut self.scratch,
-            &Scalar,
+            &self.kernels,
         )
         .expect("an active match of this world, with its own pages and the next frame's pads");
     }
