@@ -42,6 +42,9 @@ enum Command {
     /// Train a world or a policy on replays
     #[cfg(feature = "train")]
     Train(train::TrainOptions),
+    /// Move a checkpoint's gates so that rare events are foretold as often as they happen
+    #[cfg(feature = "train")]
+    Calibrate(train::CalibrateOptions),
     /// Turn a checkpoint into a cartridge
     #[cfg(feature = "train")]
     Quantize(train::QuantizeOptions),
@@ -107,6 +110,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(command) => bench::run(command),
         #[cfg(feature = "train")]
         Command::Train(options) => train::train(&options),
+        #[cfg(feature = "train")]
+        Command::Calibrate(options) => train::calibrate(&options),
         #[cfg(feature = "train")]
         Command::Quantize(options) => train::to_cartridge(&options),
         #[cfg(feature = "train")]

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use worldline_cartridge::{Cartridge, Provenance};
+use worldline_trainer::calibrate;
 use worldline_trainer::dataset::{Dataset, Licences, Match, Sources, clips, start_states};
 use worldline_trainer::evaluate::{self, Fp32, Int8, Report, Subject};
 use worldline_trainer::free_run::{self, FreeRun};
@@ -32,8 +33,8 @@ pub(crate) struct TrainOptions {
 /// Which replays, and which of them are held back.
 #[derive(Args)]
 struct Replays {
-    /// Replays (.slp, .slpz): files, folders, globs
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    /// Replays (.slp, .slpz): a file, a folder or a glob; may be given again
+    #[arg(long, value_name = "PATH", required = true)]
     replays: Vec<String>,
     /// Use replays of any licence, not only MIT, ISC and Apache-2.0
     #[arg(long)]
@@ -58,6 +59,20 @@ pub(crate) struct QuantizeOptions {
     /// The author's version of this world
     #[arg(long, default_value_t = 1)]
     world_version: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct CalibrateOptions {
+    /// A checkpoint (.safetensors)
+    checkpoint: PathBuf,
+    /// The checkpoint to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The configuration it was trained with
+    #[arg(long, value_name = "CONFIG")]
+    config: PathBuf,
+    #[command(flatten)]
+    replays: Replays,
 }
 
 #[derive(Args)]
@@ -122,6 +137,18 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
         }
     });
     train::run(&config, &stop)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Moves a checkpoint's gates so that rare events are foretold as often as they happen.
+pub(crate) fn calibrate(options: &CalibrateOptions) -> Result<ExitCode> {
+    let mut checkpoint = Checkpoint::load(&options.checkpoint)?;
+    let config = train::read_config(&options.config)?;
+    let dataset = options.replays.load()?;
+    let matches = dataset.split(options.replays.split).training;
+    let gates = calibrate::gates(&mut checkpoint, &config.events, &matches)?;
+    checkpoint.save(&options.output)?;
+    table::json(&gates)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 //! This room never knows chains or servers.
 
 pub mod block;
+pub mod calibrate;
 pub mod dataset;
 pub mod evaluate;
 pub mod free_run;

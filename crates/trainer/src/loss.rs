@@ -132,6 +132,26 @@ impl<'a> Objective<'a> {
         self.within(event, after) && !self.within(event, seen)
     }
 
+    /// The rare events of one token: each gate's name and row, and whether its event happened.
+    pub(crate) fn rare<'b>(
+        &'b self,
+        before: &'b Pair,
+        after: &'b Pair,
+    ) -> impl Iterator<Item = (&'b str, usize, bool)> {
+        self.task.targets.iter().filter_map(|named| {
+            let (before, after) = (&before[named.player], &after[named.player]);
+            let (row, happened) = match &named.target {
+                Target::Moves { row, field, sign } => {
+                    let step = self.raw(after, *field) - self.raw(before, *field);
+                    (*row, step.signum() == *sign)
+                }
+                Target::Event { row, event } => (*row, self.happens(*event, before, after)),
+                _ => return None,
+            };
+            Some((named.name.as_str(), row, happened))
+        })
+    }
+
     /// The loss of one target, or none on a frame where there is nothing to learn.
     fn target(
         &self,
