@@ -145,7 +145,7 @@ impl<'a> Objective<'a> {
                     let step = self.raw(after, *field) - self.raw(before, *field);
                     (*row, step.signum() == *sign)
                 }
-                Target::Event { row, event } => (*row, self.happens(*event, before, after)),
+                Target::Event { row, event } => (*row, self.due(*event, before, after)),
                 _ => return None,
             };
             Some((named.name.as_str(), row, happened))
