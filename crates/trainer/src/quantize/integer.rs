@@ -273,6 +273,19 @@ impl Quantized {
         }
     }
 
+    /// Moves the heads' biases by the mean difference of the floats and the integers: what rounding a
+    /// weight does to a channel that hardly varies.
+    pub(super) fn center(&mut self, expected: &[Vec<f32>], found: &[Vec<f32>], units: &[f64]) {
+        for (row, (bias, unit)) in self.bias.iter_mut().zip(units).enumerate() {
+            let differences = expected
+                .iter()
+                .zip(found)
+                .map(|(e, f)| f64::from(e[row] - f[row]));
+            let mean = differences.sum::<f64>() / expected.len() as f64;
+            *bias = bias.saturating_add((mean * unit).round() as i32);
+        }
+    }
+
     pub(super) fn output(&self) -> Output<'_> {
         Output {
             linear: self.output.borrow(),

@@ -128,12 +128,38 @@ fn convert(
                 .map(|(state, inputs)| float.frame(&plan, state, inputs)),
         );
     }
-    let quantized = Quantized::new(weights, &float.reach);
-    let layers: Vec<LayerParams<'_>> = quantized
-        .blocks
-        .iter()
-        .map(|block| block.borrow())
-        .collect();
+    let mut quantized = Quantized::new(weights, &float.reach);
+    let units = head_units(weights);
+    let build = |quantized: &Quantized| {
+        let file = assemble(weights, quantized, starts, provenance)?;
+        let cartridge = Cartridge::from_bytes(&file)?;
+        let found = integer_outputs(&cartridge, calibration, &units)?;
+        Ok::<_, QuantizeError>((file, cartridge, found))
+    };
+    let (_, _, found) = build(&quantized)?;
+    quantized.center(&expected, &found, &units);
+    let (file, cartridge, found) = build(&quantized)?;
+    let manifest = cartridge.manifest();
+    let report = Report {
+        bytes: file.len() as u64,
+        root: cartridge.root(),
+        parameters: manifest.parameters,
+        macs: manifest.macs,
+        frames: expected.len(),
+        clipped_embeddings: quantized.clipped,
+        heads: compare(&weights.schema, &expected, &found),
+    };
+    Ok((file, report))
+}
+
+/// The file of a quantized network.
+fn assemble(
+    weights: &Weights,
+    quantized: &Quantized,
+    starts: &[Start],
+    provenance: &Provenance,
+) -> Result<Vec<u8>, BuildError> {
+    let layers: Vec<LayerParams<'_>> = quantized.blocks.iter().map(|b| b.borrow()).collect();
     let tables = tables::Owned::generate();
     let builder = Builder {
         provenance,
@@ -146,20 +172,7 @@ fn convert(
         layers: &layers,
         output: quantized.output(),
     };
-    let file = builder.build()?;
-    let cartridge = Cartridge::from_bytes(&file)?;
-    let found = integer_outputs(&cartridge, calibration, &head_units(weights))?;
-    let manifest = cartridge.manifest();
-    let report = Report {
-        bytes: file.len() as u64,
-        root: cartridge.root(),
-        parameters: manifest.parameters,
-        macs: manifest.macs,
-        frames: expected.len(),
-        clipped_embeddings: quantized.clipped,
-        heads: compare(&weights.schema, &expected, &found),
-    };
-    Ok((file, report))
+    builder.build()
 }
 
 /// The cartridge's head outputs on the same frames, in training units.
