@@ -75,7 +75,7 @@ pub fn gates(
         logits.extend(gate.1);
     }
     let bias = layout.head_bias.of_mut(&mut checkpoint.weights);
-    let move_bias = |(name, (rows, mut logits)): (String, (Vec<usize>, Vec<(f32, bool)>))| {
+    let move_bias = |(name, (rows, mut logits)): (String, Calls)| {
         let happened = logits.iter().filter(|(_, happened)| *happened).count();
         let opened = logits.iter().filter(|(logit, _)| *logit > 0.0).count();
         let threshold = threshold(&mut logits, happened);
@@ -91,8 +91,10 @@ pub fn gates(
     Ok(all.into_iter().map(move_bias).collect())
 }
 
-/// By gate: its rows (one a player), and each player-frame's logit and whether its event happened.
-type Logits = BTreeMap<String, (Vec<usize>, Vec<(f32, bool)>)>;
+/// A gate's rows (one a player), and each player-frame's logit and whether its event happened.
+type Calls = (Vec<usize>, Vec<(f32, bool)>);
+/// By gate.
+type Logits = BTreeMap<String, Calls>;
 
 fn logits(task: &Task, network: &mut Network<'_>, weights: &[f32], clips: &[Clip<'_>]) -> Logits {
     let objective = Objective::new(task, &Weights::default());
