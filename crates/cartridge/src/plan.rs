@@ -332,7 +332,7 @@ pub struct TermRecord {
     pub shift: u8,
 }
 
-/// counters[index] counts the frames since the field changed, saturating.
+/// The counter `index` counts the frames since the field changed, saturating.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 pub struct CounterRecord {

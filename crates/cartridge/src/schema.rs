@@ -2,7 +2,7 @@
 //!
 //! A schema says which integers of a player slot a world knows, how state and controllers become
 //! the network's input vector, what the network's head rows mean, and how they change the state.
-//! [`Schema::compile`] turns it into the [`Plan`](crate::plan::Plan) bytes that the step reads.
+//! [`Schema::compile`] turns it into the [`Plan`] bytes that the step reads.
 
 use crate::plan::*;
 use bytemuck::Zeroable;
@@ -324,7 +324,7 @@ pub const fn pack_stick(x: i8, y: i8) -> u16 {
     ((x as i16 + 128) as u16) << 8 | (y as i16 + 128) as u16
 }
 
-/// counters[index] counts the frames since the field changed.
+/// The counter `index` counts the frames since the field changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Counter {
     /// Counter, 0 to 7.
