@@ -1,7 +1,7 @@
 //! One Mamba2 block over a micro-batch, forward and backward.
 //!
 //! Tokens lie sequence by sequence: token `s·steps + t`. A block keeps what its
-//! backward pass needs in [`Saved`] and carries its recurrent state in [`Carry`].
+//! backward pass needs in `Saved` and carries its recurrent state in [`Carry`].
 
 use crate::gemm::{Gemm, padded};
 use crate::math::{dot, exp, sigmoid, softplus};
@@ -31,9 +31,9 @@ impl Shape {
 /// Recurrent state of one block for the sequences of a micro-batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carry {
-    /// [sequence][3][conv]: the convolution's last inputs, oldest first.
+    /// `[sequence][3][conv]`: the convolution's last inputs, oldest first.
     pub conv: Vec<f32>,
-    /// [sequence][head][n][p].
+    /// `[sequence][head][n][p]`.
     pub state: Vec<f32>,
 }
 
@@ -159,8 +159,8 @@ fn by_tap(taps: &[f32], out: &mut Vec<f32>, back: bool) {
     }
 }
 
-/// Causal convolution and SiLU over one sequence. `projected` is [t][stride], its
-/// convolved channels from `offset`; `taps` [tap][channel].
+/// Causal convolution and SiLU over one sequence. `projected` is `[t][stride]`, its
+/// convolved channels from `offset`; `taps` `[tap][channel]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
 fn convolve(
     (projected, stride, offset): (&[f32], usize, usize),
@@ -312,7 +312,7 @@ pub(crate) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// Advances `x` [tokens][d] through the block; `saved` is filled for
+    /// Advances `x` `[tokens][d]` through the block; `saved` is filled for
     /// [`Block::backward`] (unless it will not run: `keep` is false), `carry` moves
     /// to the end of the sequences.
     pub(crate) fn forward(

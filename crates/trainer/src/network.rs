@@ -18,9 +18,9 @@ pub fn fresh(sizes: &Sizes, sequences: usize) -> Carries {
 /// What the network reads of one micro-batch.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// [token][inputs]: features; the embedded places are filled by the network.
+    /// `[token][inputs]`: features; the embedded places are filled by the network.
     pub features: Vec<f32>,
-    /// [token][places]: the row of each embedded place.
+    /// `[token][places]`: the row of each embedded place.
     pub rows: Vec<u16>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Network<'a> {
         padded(self.layout.sizes.outputs)
     }
 
-    /// Head outputs [token][output_stride]; `carry` moves on. [`Network::backward`] may follow.
+    /// Head outputs `[token][output_stride]`; `carry` moves on. [`Network::backward`] may follow.
     pub fn forward(
         &mut self,
         flat: &[f32],
@@ -205,8 +205,8 @@ impl<'a> Network<'a> {
         self.x = dx;
     }
 
-    /// `split` [token][2k] = the input vector rounded to bf16, and what the rounding
-    /// took away; `weights` [d][2k] holds the input matrix twice. So positions keep
+    /// `split` `[token][2k]` = the input vector rounded to bf16, and what the rounding
+    /// took away; `weights` `[d][2k]` holds the input matrix twice. So positions keep
     /// sixteen bits on a unit that multiplies eight.
     fn embed(&mut self, flat: &[f32], tokens: usize, inputs: &Inputs) {
         let sizes = &self.layout.sizes;

@@ -29,8 +29,8 @@ fn rows_mut(state: &mut [f32]) -> &mut [Row; N] {
         .expect("16 rows")
 }
 
-/// What a head reads: `u` is [t][conv] with x, B, C after their convolution;
-/// `dt` and `a` are [t][heads].
+/// What a head reads: `u` is `[t][conv]` with x, B, C after their convolution;
+/// `dt` and `a` are `[t][heads]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) u: &'a [f32],
@@ -77,7 +77,7 @@ fn advance(input: &Head<'_>, t: usize, before: Option<&[Row; N]>, after: &mut [R
     sum
 }
 
-/// Runs the head over all steps: `state` moves on, `y` [t][inner] gets this head's channels.
+/// Runs the head over all steps: `state` moves on, `y` `[t][inner]` gets this head's channels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(crate) fn forward(input: Head<'_>, state: &mut [f32], y: &mut [f32]) {
     let inner = input.heads * P;
@@ -87,7 +87,7 @@ pub(crate) fn forward(input: Head<'_>, state: &mut [f32], y: &mut [f32]) {
     }
 }
 
-/// The state after each step, [t][n][p], from `start` on.
+/// The state after each step, `[t][n][p]`, from `start` on.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(crate) fn replay(input: Head<'_>, start: &[f32], trajectory: &mut [f32]) {
     for t in 0..input.steps() {
@@ -103,9 +103,9 @@ pub(crate) fn replay(input: Head<'_>, start: &[f32], trajectory: &mut [f32]) {
 
 /// Gradients that a head adds to.
 pub(crate) struct HeadGradient<'a> {
-    /// [t][conv]: x (set by this head alone), B and C (added up over heads).
+    /// `[t][conv]`: x (set by this head alone), B and C (added up over heads).
     pub(crate) du: &'a mut [f32],
-    /// [t][heads]: gradient of dt, both as factor of x and inside the decay.
+    /// `[t][heads]`: gradient of dt, both as factor of x and inside the decay.
     pub(crate) ddt: &'a mut [f32],
     /// Gradient of `A_log` and of `D` of this head.
     pub(crate) da_log: &'a mut f32,

@@ -40,10 +40,10 @@ pub enum Finding {
     /// Two or more in one frame.
     #[error("more than one stock was lost at once")]
     StocksFell,
-    /// Past the left, right or lower edge for [`BEYOND_FRAMES`].
+    /// Past the left, right or lower edge for `BEYOND_FRAMES`.
     #[error("a player lived beyond the blast zone")]
     Beyond,
-    /// Not on the stage with 0 % within [`RETURN_FRAMES`].
+    /// Not on the stage with 0 % within `RETURN_FRAMES`.
     #[error("a player who lost a stock did not come back with 0 %")]
     NoReturn,
     /// From above the ground to below it.
