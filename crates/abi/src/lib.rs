@@ -1,5 +1,6 @@
 //! The byte layouts of a learned world: what a frame reads and writes, what a
-//! match leaves behind, what a cartridge says about itself.
+//! match leaves behind, what a cartridge says about itself, and how the Solana program
+//! is told what to do ([`instruction`]).
 //!
 //! Every type is plain old data, little endian, with explicit padding; sizes and
 //! offsets are asserted at compile time and golden bytes in the tests. The crate is
@@ -22,12 +23,22 @@
 #[cfg(target_endian = "big")]
 compile_error!("worldline layouts are little endian and are read in place");
 
+mod account;
+pub mod address;
+mod fault;
+pub mod instruction;
 mod layout;
 mod model;
 mod pad;
 mod session;
 mod state;
 
+pub use account::{
+    ABANDONED_FRAMES, FrameAccount, InputAccount, MERKLE_WORDS, RESIDUAL, ReplayAccount,
+    ResultAccount, SESSION_SECONDS, ScoreAccount, SessionAccount, WorldAccount, kernels,
+    replay_status, world_status,
+};
+pub use fault::Fault;
 pub use layout::{Layout, LayoutError, copy, split, view, view_mut};
 pub use model::{
     HiddenHeader, KIND_POLICY, KIND_WORLD, MAX_PAGES, MAX_SHARD_BYTES, MAX_SHARDS,
