@@ -11,6 +11,8 @@ Formatting, clippy with warnings denied, the documentation's build with warnings
 
 /// Crates whose core runs where there is no standard library.
 pub(crate) const NO_STD: [&str; 3] = ["worldline-abi", "worldline-mamba2", "worldline-cartridge"];
+/// The Solana program, a workspace of its own.
+pub(crate) const PROGRAM: &str = "programs/world-model/Cargo.toml";
 /// A target that has `core` and nothing else.
 const BARE: &str = "x86_64-unknown-none";
 /// Where the NEON kernel is compiled.
@@ -39,6 +41,15 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     clippy.extend(workspace);
     clippy.extend(["--", "-D", "warnings"]);
     cargo("clippy", &clippy)?;
+    let program = ["--manifest-path", PROGRAM, "--locked"];
+    cargo(
+        "program: format",
+        &["fmt", "--manifest-path", PROGRAM, "--check"],
+    )?;
+    let mut clippy = vec!["clippy", "--all-targets"];
+    clippy.extend(program);
+    clippy.extend(["--", "-D", "warnings"]);
+    cargo("program: clippy", &clippy)?;
     let mut doc = vec!["doc", "--no-deps"];
     doc.extend(workspace);
     cargo("documentation", &doc)?;

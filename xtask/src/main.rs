@@ -5,6 +5,7 @@
 //! `worldline` command, Chromium) and reads what they print.
 
 mod bench;
+mod elf;
 mod env;
 mod lint;
 mod play;
@@ -25,6 +26,7 @@ cargo xtask TASK
   lint   formatting, clippy, documentation, bare-metal builds, tidy
   ci     lint, then test
   bench  run the benchmarks and keep the raw runs under benches/runs/
+  elf    build the Solana program, or check its committed ELF
 
 `cargo xtask TASK --help` explains one task.";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         "lint" => lint::main(&rest),
         "ci" => lint::main(&rest).and_then(|()| test::main(&[])),
         "bench" => bench::main(&rest),
+        "elf" => elf::main(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(())

@@ -30,6 +30,12 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
+    /// One test that passed.
+    pub(crate) const PASSED: Tally = Tally {
+        passed: 1,
+        failed: 0,
+        skipped: 0,
+    };
     /// One test that failed.
     pub(crate) const FAILED: Tally = Tally {
         passed: 0,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{play, run, site};
+use crate::{elf, lint, play, run, site};
 
 const HELP: &str = "\
 cargo xtask test [--slow] [--images]
@@ -55,6 +55,16 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         total += tally;
     };
     count("rust", &mut || rust(slow));
+    if slow {
+        count("elf", &mut || {
+            let checked = elf::check()?;
+            Ok(if checked {
+                Tally::PASSED
+            } else {
+                Tally::SKIPPED
+            })
+        });
+    }
     count("site types", &mut || {
         site::build().and_then(|()| site_types())
     });
@@ -94,6 +104,9 @@ fn rust(slow: bool) -> Outcome<Tally> {
     }
     let (text, success) = run::follow(&mut command)?;
     let mut tally = tally::cargo(&text).with_exit(success);
+    let program = ["test", "--manifest-path", lint::PROGRAM, "--locked"];
+    let (text, success) = run::follow(&mut env::cargo(&program)?)?;
+    tally += tally::cargo(&text).with_exit(success);
     if slow {
         let (text, success) = run::follow(&mut env::cargo(&[
             "test",

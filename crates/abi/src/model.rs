@@ -5,8 +5,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// Shards of a cartridge, at most.
 pub const MAX_SHARDS: usize = 8;
-/// Bytes of a shard, at most (the largest account of a Solana chain).
-pub const MAX_SHARD_BYTES: usize = 10 * 1024 * 1024;
+/// Bytes of a shard, at most: the largest account of a Solana chain, less its [`WeightShard`].
+pub const MAX_SHARD_BYTES: usize = 10 * 1024 * 1024 - size_of::<WeightShard>();
 /// Bytes of a leaf of the Merkle tree over the shards.
 pub const MERKLE_LEAF_BYTES: usize = 64 * 1024;
 /// Bytes of a hidden-state page, header and data (the largest account a program can make).

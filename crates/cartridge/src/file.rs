@@ -220,6 +220,15 @@ impl Cartridge {
         bytemuck::from_bytes(&self.bytes.get()[size_of::<FileHeader>()..SHARDS_AT])
     }
 
+    /// The shards, in the manifest's order.
+    ///
+    /// # Panics
+    /// If the file was changed after it was opened.
+    pub fn shards(&self) -> Vec<&[u8]> {
+        let (manifest, shards) = parts(self.bytes.get()).expect("the file as it was opened");
+        shards[..manifest.shard_count.into()].to_vec()
+    }
+
     /// The schema with its names and rules.
     pub fn schema(&self) -> &Schema {
         &self.schema

@@ -52,15 +52,27 @@ impl HiddenLayout {
     pub fn fresh(&self) -> Vec<Page> {
         let count = self.pages() as u16;
         let mut pages: Vec<Page> = (0..count).map(|index| Page::new(index, count)).collect();
-        for layer in 0..self.layers {
-            let start = self.start_of(layer);
-            let places = core::iter::once((self.conv_at(start), self.conv_bytes))
-                .chain((0..self.heads).map(|head| (self.head_at(start, head), self.head_bytes)));
-            for (place, bytes) in places {
-                pages[place.page].header.used = (place.offset + bytes) as u32;
-            }
+        for (index, page) in pages.iter_mut().enumerate() {
+            page.header.used = self.used(index) as u32;
         }
         pages
+    }
+
+    /// Leading data bytes of page `index` that hold something.
+    pub fn used(&self, index: usize) -> usize {
+        let mut used = 0;
+        let mut start = Place { page: 0, offset: 0 };
+        for _ in 0..self.layers {
+            let conv = (self.conv_at(start), self.conv_bytes);
+            let heads = (0..self.heads).map(|head| (self.head_at(start, head), self.head_bytes));
+            for (place, bytes) in core::iter::once(conv).chain(heads) {
+                if place.page == index {
+                    used = place.offset + bytes;
+                }
+            }
+            start = self.after(start);
+        }
+        used
     }
 
     /// Where the search for a layer's first unit begins.

@@ -96,6 +96,7 @@ pub enum StepError {
 /// Executes one frame: [`begin`], every [`layer`], [`finish`].
 ///
 /// On success the state is the next frame's, its hash chain included; on error nothing has changed.
+#[inline(always)] // Solana's machine passes five arguments, no more.
 pub fn step<K: Kernels>(
     model: &Model<'_>,
     state: &mut SessionState,
@@ -112,6 +113,7 @@ pub fn step<K: Kernels>(
 
 /// First part of a frame: checks the state, encodes it, and puts it through the input matrix.
 /// `pages` is how many pages of hidden state the layers will get.
+#[inline(always)] // Solana's machine passes five arguments, no more.
 pub fn begin<K: Kernels>(
     model: &Model<'_>,
     state: &SessionState,

@@ -8,8 +8,6 @@ use crate::{HEAD_DIM, Layer, LayerState, Linear, Work, layer, tables};
 pub struct MatVec<'a> {
     /// `output.len()` rows of `input.len()` weights.
     pub weights: &'a [i8],
-    /// The sum of each row, for kernels that add 128 to the inputs.
-    pub row_sums: &'a [i32],
     /// One plane of activations.
     pub input: &'a [i8],
     /// By row.
@@ -46,18 +44,16 @@ pub trait Kernels {
 
     /// Both planes of `work` through one matrix, requantized into `work.projected`.
     fn linear(&self, linear: &Linear<'_>, work: &mut Work) {
-        let (weights, row_sums) = (linear.weights, linear.row_sums);
+        let weights = linear.weights;
         let high = &mut work.projected[..linear.rows()];
         let low = &mut work.spare[..linear.rows()];
         self.matvec(MatVec {
             weights,
-            row_sums,
             input: &work.high[..linear.columns],
             output: high,
         });
         self.matvec(MatVec {
             weights,
-            row_sums,
             input: &work.low[..linear.columns],
             output: low,
         });

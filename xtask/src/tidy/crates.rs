@@ -61,6 +61,18 @@ const ROOMS: &[Room] = &[
         ],
     },
     Room {
+        name: "syscall",
+        may_use: &["mamba2"],
+        never_uses: OUTSIDE,
+        never_says: &["SessionState", "ModelManifest", "std::net"],
+    },
+    Room {
+        name: "program-tests",
+        may_use: &["abi", "mamba2", "cartridge", "syscall"],
+        never_uses: OUTSIDE,
+        never_says: &[],
+    },
+    Room {
         name: "trainer",
         may_use: &["abi", "mamba2", "cartridge"],
         never_uses: WEB,
@@ -94,14 +106,32 @@ const ROOMS: &[Room] = &[
 
 const PREFIX: &str = "worldline-";
 
+/// The Solana program: a workspace of its own, of which `cargo tree` says nothing here.
+const PROGRAM: &str = "programs/world-model/Cargo.toml";
+/// The rooms that the program may depend on.
+const PROGRAM_MAY_USE: &[&str] = &["abi", "mamba2", "cartridge"];
+
 pub(super) fn check(sources: &[Source]) -> Outcome<Vec<String>> {
     let mut problems = dependencies(&tree()?);
     for source in sources {
         let Some(text) = &source.text else { continue };
         problems.extend(top_comment(&source.path, text));
         problems.extend(words(&source.path, text));
+        if source.path == PROGRAM {
+            problems.extend(program(text));
+        }
     }
     Ok(problems)
+}
+
+/// The program's own manifest, line by line.
+fn program(manifest: &str) -> Vec<String> {
+    let ours = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix(PREFIX)?.split(' ').next());
+    ours.filter(|below| !PROGRAM_MAY_USE.contains(below))
+        .map(|below| format!("{PROGRAM}: the program must not depend on {below}"))
+        .collect()
 }
 
 /// `cargo tree`: every workspace member and its direct dependencies, on all targets.
@@ -254,6 +284,12 @@ mod tests {
     #[test]
     fn a_room_that_nobody_described_is_found() {
         assert_eq!(of(&["0worldline-attic v0.1.0 (x)"]).len(), 1);
+    }
+
+    #[test]
+    fn a_program_that_learns_of_the_arena_is_found() {
+        let manifest = "worldline-abi = { path = \"x\" }\nworldline-arena = { path = \"y\" }\n";
+        assert_eq!(program(manifest).len(), 1);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::Source;
 const UNSAFE_ALLOWED: &[&str] = &[
     "crates/mamba2/src/native/",
     "crates/cartridge/src/file.rs",
+    "crates/syscall/src/",
+    "programs/world-model/src/",
     "crates/trainer/src/gemm.rs",
 ];
 

@@ -218,15 +218,33 @@ fn fold_block(quads: [__m512i; 4]) -> __m512i {
     pair(pair(quads[0], quads[1]), pair(quads[2], quads[3]))
 }
 
+/// With 128 added to the weights instead of the inputs, so that no row sums are needed.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn matvec(task: MatVec<'_>) {
-    let mut plane = [0; MAX_COLUMNS];
-    plane[..task.input.len()].copy_from_slice(task.input);
-    add_offset(&mut plane[..task.input.len()]);
-    for rows in blocks(task.weights, task.input.len()) {
-        let [sums] = dot_block::<1, false>(&rows, [&plane]);
-        let offsets = load_rows(&rows, task.row_sums);
-        let sums = _mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(offsets));
+    let zero = _mm512_setzero_si512();
+    let signs = _mm512_set1_epi8(i8::MIN);
+    let columns = task.input.len();
+    let masks = (0..columns)
+        .step_by(LANES)
+        .map(|at| (at, tail_mask((columns - at).min(LANES))));
+    let added: i32 = task.input.iter().map(|value| 128 * i32::from(*value)).sum();
+    for rows in blocks(task.weights, columns) {
+        let mut folded = [zero; 4];
+        for (quad, folded) in folded.iter_mut().enumerate() {
+            let mut sums = [zero; 4];
+            let pointers = rows.quad(quad);
+            for (at, mask) in masks.clone() {
+                // SAFETY: the mask ends with the inputs.
+                let inputs = unsafe { _mm512_maskz_loadu_epi8(mask, task.input.as_ptr().add(at)) };
+                for (sum, pointer) in sums.iter_mut().zip(pointers) {
+                    // SAFETY: the mask ends with the row.
+                    let weights = unsafe { _mm512_maskz_loadu_epi8(mask, pointer.add(at)) };
+                    *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(weights, signs), inputs);
+                }
+            }
+            *folded = fold_quad(sums);
+        }
+        let sums = _mm512_sub_epi32(fold_block(folded), _mm512_set1_epi32(added));
         let output = &mut task.output[rows.first..][..rows.count];
         // SAFETY: the mask covers the block's outputs.
         unsafe { _mm512_mask_storeu_epi32(output.as_mut_ptr(), rows.mask(), sums) };
