@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -157,6 +157,15 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Match> {
         self.game.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Table::lock`], unless somebody else has it now.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Match>> {
+        match self.game.try_lock() {
+            Ok(game) => Some(game),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Tells everybody at the match; nobody may be there.

@@ -1,15 +1,16 @@
 //! The threads that run frames. Frame n of a match is due at t0 + n/60 s, an absolute time: a
-//! late frame does not delay those after it.
+//! late frame does not delay those after it. All matches tick at the same instants, and those of
+//! one world are stepped together, over one pass of its weights.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::arena::{Shared, Table};
-use crate::limits::JOURNAL_EVERY;
-use crate::matches::{Now, Punctuality};
+use crate::limits::{JOURNAL_EVERY, MAX_BATCH};
+use crate::matches::{Match, Now, Punctuality, Turn, run_together};
 use crate::world::Scratch;
 
 /// How well the clocks kept time since the arena's start.
@@ -119,12 +120,15 @@ impl Bell {
     }
 }
 
+/// A match that a clock knows, and when it is due. `None`: it needs the clock no longer.
+type Known = (Option<Now>, Arc<Table>);
+
 /// Runs the matches of one bell until it is stopped.
 pub(crate) fn run(shared: &Shared, bell: &Bell) {
-    let mut scratch = Scratch::new();
-    let mut live: Vec<(Now, Arc<Table>)> = Vec::new();
+    let mut scratches = Vec::new();
+    let mut live: Vec<Known> = Vec::new();
     loop {
-        let next = live.iter().map(|(due, _)| *due).min();
+        let next = live.iter().filter_map(|(due, _)| *due).min();
         let patience = next.map(|due| due.saturating_sub(shared.now()));
         let Some(rung) = bell.wait(patience) else {
             return;
@@ -134,38 +138,72 @@ pub(crate) fn run(shared: &Shared, bell: &Bell) {
                 .iter_mut()
                 .find(|(_, known)| Arc::ptr_eq(known, &table))
             {
-                Some((due, _)) => *due = Now::ZERO,
+                Some((due, _)) => *due = Some(Now::ZERO),
                 None => {
                     shared.counters.live.fetch_add(1, Ordering::Relaxed);
-                    live.push((Now::ZERO, table));
+                    live.push((Some(Now::ZERO), table));
                 }
             }
         }
-        live.retain_mut(|(due, table)| {
-            let now = shared.now();
-            if *due > now {
-                return true;
-            }
-            let next = tick(shared, table, now, &mut scratch);
-            *due = next.unwrap_or(*due);
-            if next.is_none() {
-                shared.counters.live.fetch_sub(1, Ordering::Relaxed);
-            }
-            next.is_some()
-        });
+        pass(shared, &mut live, &mut scratches);
+        let before = live.len();
+        live.retain(|(due, _)| due.is_some());
+        let gone = (before - live.len()) as u32;
+        shared.counters.live.fetch_sub(gone, Ordering::Relaxed);
     }
 }
 
-fn tick(shared: &Shared, table: &Table, now: Now, scratch: &mut Scratch) -> Option<Now> {
-    let mut kept = Punctuality::default();
-    let mut game = table.lock();
-    let next = game.advance(now, scratch, &mut kept);
-    let frame = game.game().map_or(0, |game| game.state.frame);
-    if kept.frames > 0 && frame.is_multiple_of(JOURNAL_EVERY) {
-        let entries = game.take_pending();
-        shared.journal(&mut game, entries);
+/// A match whose frame is due, locked.
+struct Due<'a> {
+    table: &'a Table,
+    game: MutexGuard<'a, Match>,
+}
+
+/// Asks each match that is due what it wants, and runs one frame of those that want one.
+fn pass(shared: &Shared, live: &mut [Known], scratches: &mut Vec<Scratch>) {
+    let (now, mut kept) = (shared.now(), Punctuality::default());
+    let mut due: Vec<Due<'_>> = Vec::new();
+    for (when, table) in live {
+        if when.is_none_or(|when| when > now) {
+            continue;
+        }
+        let table: &Table = table;
+        // With other matches locked, waiting for one more could wait for ever: it stays due.
+        let game = if due.is_empty() {
+            Some(table.lock())
+        } else {
+            table.try_lock()
+        };
+        let Some(mut game) = game else { continue };
+        match game.turn(now, &mut kept) {
+            Turn::Frame => due.push(Due { table, game }),
+            Turn::Wait(until) => {
+                *when = Some(until);
+                shared.settle(table, &mut game);
+            }
+            Turn::Rest => {
+                *when = None;
+                shared.settle(table, &mut game);
+            }
+        }
     }
-    shared.settle(table, &mut game);
     shared.counters.add(kept);
-    next
+    due.sort_by_key(|due| Arc::as_ptr(&due.game.world));
+    for batch in due.chunk_by_mut(|a, b| Arc::ptr_eq(&a.game.world, &b.game.world)) {
+        for batch in batch.chunks_mut(MAX_BATCH) {
+            let mut games: Vec<&mut Match> = batch.iter_mut().map(|due| &mut *due.game).collect();
+            run_together(&mut games, now, scratches);
+            batch.iter_mut().for_each(|due| tell(shared, due));
+        }
+    }
+}
+
+/// Hands on what a frame has led to.
+fn tell(shared: &Shared, Due { table, game }: &mut Due<'_>) {
+    let frame = game.game().map_or(0, |game| game.state.frame);
+    if frame.is_multiple_of(JOURNAL_EVERY) {
+        let entries = game.take_pending();
+        shared.journal(game, entries);
+    }
+    shared.settle(table, game);
 }

@@ -25,6 +25,8 @@ pub(crate) struct Game {
     pub(crate) state: SessionState,
     /// The newest pad of each seat.
     pub(crate) slots: [PadSlot; 2],
+    /// The inputs of the frame that is about to run.
+    pub(crate) next: InputBuffer,
     /// Opponents that are no people.
     pub(crate) players: [Option<Player>; 2],
     pub(crate) hashes: [RunningHash; 2],
@@ -47,6 +49,7 @@ impl Game {
             running,
             state: start,
             slots: [PadSlot::default(); 2],
+            next: InputBuffer::default(),
             players,
             hashes: [RunningHash::default(); 2],
             recording: Arc::new(Recording::new(session, start)),
@@ -56,8 +59,8 @@ impl Game {
         }
     }
 
-    /// Runs one frame on the newest pads.
-    pub(crate) fn step(&mut self, scratch: &mut Scratch) -> Result<(), StepError> {
+    /// Sets [`Game::next`]: the newest pads, after opponents that are no people chose theirs.
+    pub(crate) fn prepare(&mut self, scratch: &mut Scratch) {
         let frame = self.state.frame + 1;
         for seat in 0..2 {
             if let Some(player) = &mut self.players[seat] {
@@ -68,13 +71,10 @@ impl Game {
                 };
             }
         }
-        self.run(
-            InputBuffer {
-                slots: self.slots,
-                frame,
-            },
-            scratch,
-        )
+        self.next = InputBuffer {
+            slots: self.slots,
+            frame,
+        };
     }
 
     /// Runs one frame again, as it was recorded: opponents are asked, so that they remember, but
@@ -84,18 +84,17 @@ impl Game {
         slots: [PadSlot; 2],
         scratch: &mut Scratch,
     ) -> Result<(), StepError> {
-        for seat in 0..2 {
-            if let Some(player) = &mut self.players[seat] {
-                player.pad(&self.state, &self.last, seat, scratch);
-            }
-        }
+        self.prepare(scratch);
         self.slots = slots;
-        let frame = self.state.frame + 1;
-        self.run(InputBuffer { slots, frame }, scratch)
+        self.next.slots = slots;
+        self.running.step(&mut self.state, &self.next, scratch)?;
+        self.ran();
+        Ok(())
     }
 
-    fn run(&mut self, inputs: InputBuffer, scratch: &mut Scratch) -> Result<(), StepError> {
-        self.running.step(&mut self.state, &inputs, scratch)?;
+    /// Notes that the world was stepped by [`Game::next`].
+    pub(crate) fn ran(&mut self) {
+        let inputs = self.next;
         self.last = inputs;
         let over = self.is_over();
         for seat in 0..2 {
@@ -105,7 +104,6 @@ impl Game {
             }
         }
         Arc::make_mut(&mut self.recording).push(inputs, &self.state);
-        Ok(())
     }
 
     fn mark(&mut self, seat: usize, frame: u32) {

@@ -18,8 +18,8 @@ pub const RECOVERY_GRACE: Duration = Duration::from_secs(60);
 pub const LOBBY_TTL: Duration = Duration::from_secs(600);
 /// An ended match stays reachable (for rematch and late signatures) this long; its replay stays.
 pub const ENDED_TTL: Duration = Duration::from_secs(600);
-/// Frames run without waiting when the clock is late; more are run on later wake-ups.
-pub const MAX_CATCH_UP: u32 = 6;
+/// Matches of one world stepped together; the others follow in the same tick.
+pub const MAX_BATCH: usize = 64;
 /// A clock that is later than this gives up catching up: its t0 moves, and a slip is counted.
 pub const MAX_LAG: Duration = Duration::from_millis(500);
 /// Players have this long to sign the last frame before the replay is stored; later signatures are

@@ -8,21 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use worldline_abi::{InputSignature, Pad, Session, end_reason, seat, status, winner};
+use worldline_abi::{InputSignature, Pad, end_reason, seat, status};
 
 use crate::game::{FRAME_BYTES, Game};
 use crate::id::{MatchId, Token};
 use crate::journal::Entry;
-use crate::limits::{
-    ABANDON_GRACE, COUNTDOWN, ENDED_TTL, FRAMES_PER_SECOND, LOBBY_TTL, MAX_CATCH_UP, MAX_FRAMES,
-    MAX_LAG, SIGN_GRACE,
-};
+use crate::limits::{ABANDON_GRACE, COUNTDOWN, ENDED_TTL, LOBBY_TTL};
 use crate::opponent::{Opponent, Player};
 use crate::recording::Recording;
 use crate::seats::{Human, Occupant, Seat, SeatError};
 use crate::sign;
 use crate::view::{MatchView, ResultView, SeatView, seat_name, status_name};
-use crate::world::{Scratch, World};
+use crate::world::World;
+
+use ticks::Clock;
+pub(crate) use ticks::{Punctuality, Turn, run_together};
+
+mod ticks;
 
 /// Time since the arena's start.
 pub(crate) type Now = Duration;
@@ -39,20 +41,6 @@ pub(crate) enum Effect {
     Journal(Vec<Entry>),
     /// The match is over: store this.
     Finish(Arc<Recording>),
-}
-
-/// Frame `base + n` is due at `t0 + n/60 s`.
-#[derive(Clone, Copy)]
-struct Clock {
-    t0: Now,
-    base: u32,
-}
-
-impl Clock {
-    fn due(&self, frame: u32) -> Now {
-        let since = u64::from(frame - self.base);
-        self.t0 + Duration::from_nanos(since * 1_000_000_000 / u64::from(FRAMES_PER_SECOND))
-    }
 }
 
 enum Phase {
@@ -75,19 +63,6 @@ enum Phase {
     Closed {
         at: Now,
     },
-}
-
-/// How a clock kept its time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Punctuality {
-    /// Frames run.
-    pub(crate) frames: u32,
-    /// Frames begun later than the next one was due: missed ticks.
-    pub(crate) missed: u32,
-    /// Times the clock gave up and moved its t0.
-    pub(crate) slips: u32,
-    /// The latest begin of a frame.
-    pub(crate) worst: Duration,
 }
 
 /// One match.
@@ -264,10 +239,7 @@ impl Match {
         } = &mut self.phase
         {
             let base = game.state.frame;
-            *clock = Some(Clock {
-                t0: now + COUNTDOWN,
-                base,
-            });
+            *clock = Some(Clock::new(now + COUNTDOWN, base));
         }
         self.count_down(now);
         self.effects.push(Effect::View);
@@ -432,190 +404,6 @@ impl Match {
         }
     }
 
-    /// Does what is due at `now`: starts, runs frames, ends the abandoned. Gives the time of the
-    /// next call, or `None` when the match needs the clock no longer (until a player connects).
-    pub(crate) fn advance(
-        &mut self,
-        now: Now,
-        scratch: &mut Scratch,
-        kept: &mut Punctuality,
-    ) -> Option<Now> {
-        if let Phase::Countdown { start } = self.phase {
-            if now < start {
-                return Some(start);
-            }
-            self.begin(start);
-        }
-        self.abandon(now);
-        for _ in 0..MAX_CATCH_UP {
-            let Phase::Live {
-                game,
-                clock: Some(clock),
-            } = &mut self.phase
-            else {
-                break;
-            };
-            let due = clock.due(game.state.frame + 1);
-            if now < due {
-                return Some(due);
-            }
-            let late = now - due;
-            if late > MAX_LAG {
-                clock.t0 += late;
-                kept.slips += 1;
-            }
-            kept.missed +=
-                u32::from(late.as_nanos() * u128::from(FRAMES_PER_SECOND) >= 1_000_000_000);
-            kept.frames += 1;
-            kept.worst = kept.worst.max(late);
-            self.frame(now, scratch);
-        }
-        match &self.phase {
-            Phase::Live { clock: Some(_), .. } => Some(now),
-            Phase::Live { clock: None, .. } => self.abandoned_at(),
-            Phase::Ended { store_at, .. } if store_at.is_some_and(|at| at <= now) => {
-                self.store();
-                None
-            }
-            Phase::Ended { store_at, .. } => *store_at,
-            _ => None,
-        }
-    }
-
-    fn begin(&mut self, start: Now) {
-        let characters = self
-            .seats
-            .each_ref()
-            .map(|seat| seat.character.unwrap_or_default());
-        let Some(state) = self
-            .world
-            .start(self.stage, characters, self.generator, self.clock)
-        else {
-            self.back_to_lobby();
-            self.effects.push(Effect::View);
-            return;
-        };
-        let session = Session {
-            id: self.id.padded(),
-            world_root: self.world.root(),
-            session_keys: self.seats.each_ref().map(|seat| {
-                seat.as_human()
-                    .map_or([0; 32], |human| human.key.to_bytes())
-            }),
-            generator: self.generator,
-            created: self.created,
-            clock: state.clock,
-            stage: self.stage,
-            characters,
-            seats: self.seats.each_ref().map(Seat::code),
-            ..Session::default()
-        };
-        let players = self.seats.each_ref().map(|seat| match &seat.occupant {
-            Occupant::Cpu(_, player) => Some(player.clone()),
-            _ => None,
-        });
-        let tokens = self
-            .seats
-            .each_ref()
-            .map(|seat| seat.as_human().map(|human| human.token.clone()));
-        let head = Entry::begin(session, state, self.world.id(), tokens);
-        let game = Box::new(Game::new(self.world.running(), session, state, players));
-        let clock = Some(Clock {
-            t0: start,
-            base: state.frame,
-        });
-        self.phase = Phase::Live { game, clock };
-        self.effects
-            .extend([Effect::Begin(vec![head]), Effect::View]);
-    }
-
-    fn frame(&mut self, now: Now, scratch: &mut Scratch) {
-        let Phase::Live { game, .. } = &mut self.phase else {
-            return;
-        };
-        match game.step(scratch) {
-            Ok(()) => self
-                .pending
-                .push(Entry::frame(&game.slots, &game.state.chain)),
-            Err(error) => {
-                tracing::error!(session = %self.id, %error, "a frame could not run; the match ends in a draw");
-                game.stop(winner::DRAW, end_reason::ABANDONED);
-            }
-        }
-        if game.state.frame - game.recording.start.frame >= MAX_FRAMES && !game.is_over() {
-            game.stop(winner::DRAW, end_reason::TIME);
-        }
-        self.effects
-            .push(Effect::Frame(Box::new(game.frame_message())));
-        if game.is_over() {
-            self.finish(now);
-        }
-    }
-
-    /// When the match ends unless somebody comes back.
-    fn abandoned_at(&self) -> Option<Now> {
-        let deadlines = self
-            .seats
-            .iter()
-            .filter_map(Seat::as_human)
-            .filter_map(|human| human.away);
-        deadlines.map(|(since, grace)| since + grace).min()
-    }
-
-    fn abandon(&mut self, now: Now) {
-        let Some(_) = self.abandoned_at().filter(|at| *at <= now) else {
-            return;
-        };
-        let present = self.seats.each_ref().map(Seat::present);
-        let humans = self.seats.each_ref().map(|seat| seat.as_human().is_some());
-        if let Phase::Live { game, .. } = &mut self.phase {
-            let victor = match (present, humans) {
-                ([true, false], _) => 0,
-                ([false, true], _) => 1,
-                _ => winner::DRAW,
-            };
-            game.stop(victor, end_reason::ABANDONED);
-            self.finish(now);
-        }
-    }
-
-    /// Whether a player who is there has yet to sign the last frame.
-    fn awaits_signature(&self) -> bool {
-        let there = |at: &usize| self.seats[*at].as_human().is_some() && self.seats[*at].present();
-        let owes = |at| self.game().is_some_and(|game| game.owes_signature(at));
-        (0..2).filter(there).any(owes)
-    }
-
-    /// Stores the replay of an ended match, again if it was stored before.
-    fn store(&mut self) {
-        if let Phase::Ended { game, store_at, .. } = &mut self.phase {
-            *store_at = None;
-            self.effects.push(Effect::Finish(game.recording.clone()));
-        }
-    }
-
-    fn finish(&mut self, now: Now) {
-        let Phase::Live { mut game, .. } =
-            std::mem::replace(&mut self.phase, Phase::Closed { at: now })
-        else {
-            unreachable!("only a live match ends");
-        };
-        let recording = game.finish();
-        self.pending.push(Entry::end(&game.state));
-        let last = std::mem::take(&mut self.pending);
-        self.effects.extend([Effect::Journal(last), Effect::View]);
-        self.phase = Phase::Ended {
-            game,
-            at: now,
-            store_at: Some(now + SIGN_GRACE),
-        };
-        // Players learn of a frame's end from the frame itself, and sign it; not of the arena's word.
-        let told = [end_reason::STOCKS, end_reason::TIME].contains(&recording.result.end_reason);
-        if !told || !self.awaits_signature() {
-            self.store();
-        }
-    }
-
     /// Of a match just recovered whose last frame was its end: ends it, and gives what to store.
     pub(crate) fn end_recovered(&mut self) -> Option<Arc<Recording>> {
         if !matches!(&self.phase, Phase::Live { game, .. } if game.is_over()) {
@@ -706,9 +494,8 @@ impl Match {
         let starts_in = match self.phase {
             Phase::Countdown { start } => Some(start.saturating_sub(now)),
             Phase::Live {
-                clock: Some(Clock { t0, .. }),
-                ..
-            } => t0.checked_sub(now),
+                clock: Some(clock), ..
+            } => clock.start().checked_sub(now),
             _ => None,
         };
         MatchView {

@@ -297,6 +297,11 @@ pub(crate) fn step_together(
     lanes: &mut [(&mut Running, &mut SessionState, InputBuffer)],
     scratches: &mut [Scratch],
 ) -> Result<(), (usize, StepError)> {
+    if let [(running, state, inputs)] = lanes {
+        return running
+            .step(state, inputs, &mut scratches[0])
+            .map_err(|error| (0, error));
+    }
     let Some(world) = lanes.first().map(|lane| lane.0.world.clone()) else {
         return Ok(());
     };

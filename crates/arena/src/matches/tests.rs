@@ -1,8 +1,11 @@
 //! The life of a match under random events: invariants hold after every one.
 
 use super::*;
+use crate::limits::SIGN_GRACE;
+use crate::world::Scratch;
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
+use worldline_abi::winner;
 use worldline_cartridge::testing::{Size, cartridge};
 
 const STAGE: u8 = 31;
@@ -28,7 +31,7 @@ fn key(seat: u8) -> SigningKey {
 struct Bench {
     game: Match,
     now: Now,
-    scratch: Scratch,
+    scratches: Vec<Scratch>,
     kept: Punctuality,
     tokens: [Token; 2],
     finished: Vec<Arc<Recording>>,
@@ -50,7 +53,7 @@ impl Bench {
         Self {
             game,
             now: Now::ZERO,
-            scratch: Scratch::new(),
+            scratches: Vec::new(),
             kept: Punctuality::default(),
             tokens,
             finished: Vec::new(),
@@ -87,8 +90,9 @@ impl Bench {
         let end = self.now + time;
         while self.now < end {
             self.now = (self.now + Duration::from_micros(8_333)).min(end);
-            self.game
-                .advance(self.now, &mut self.scratch, &mut self.kept);
+            while self.game.turn(self.now, &mut self.kept) == Turn::Frame {
+                run_together(&mut [&mut self.game], self.now, &mut self.scratches);
+            }
             self.collect();
         }
     }
@@ -155,6 +159,39 @@ fn a_late_clock_catches_up_and_gives_up_when_it_cannot() {
         (60..70).contains(&(bench.frame() - before)),
         "ten seconds are not"
     );
+}
+
+#[test]
+fn matches_stepped_together_are_what_they_are_alone() {
+    let press = |bench: &mut Bench, at: i16| {
+        for seat in 0..2u8 {
+            let pad = Pad {
+                stick: [at * 900, i16::from(seat) * 700],
+                ..Pad::default()
+            };
+            bench.game.press(seat, pad, 1).unwrap();
+        }
+    };
+    let lives = || {
+        let mut benches: Vec<Bench> = (0..5).map(|_| Bench::live(40)).collect();
+        for (at, bench) in benches.iter_mut().enumerate() {
+            press(bench, at as i16);
+        }
+        benches
+    };
+    let (mut together, mut alone) = (lives(), lives());
+    let mut scratches = Vec::new();
+    for _ in 0..40 {
+        let now = together[0].now;
+        let mut games: Vec<&mut Match> = together.iter_mut().map(|one| &mut one.game).collect();
+        run_together(&mut games, now, &mut scratches);
+    }
+    for (together, alone) in together.iter().zip(&mut alone) {
+        alone.pass(SECOND);
+        let states = [together, alone].map(|bench| bench.game.game().unwrap().state);
+        assert_eq!(states[0], states[1]);
+        assert_eq!(together.game.status(), status::ENDED);
+    }
 }
 
 #[test]
