@@ -15,6 +15,9 @@ use core::arch::x86_64::*;
 const LANES: usize = 64;
 /// Rows that are summed together.
 const BLOCK: usize = 16;
+/// Bytes ahead of the weights in use that are asked for: the processor's own prefetch ends at each
+/// page.
+const AHEAD: usize = 4096;
 /// Columns up to which both planes' sum, 256·high + low, fits 32 bits:
 /// 512 · 128 · 32,639 < 2^31.
 const NARROW: usize = 512;
@@ -160,6 +163,7 @@ fn dot_block<const PLANES: usize, const NARROW_SUMS: bool>(
         let mut step = |chunk: usize, mask: Option<__mmask64>| {
             for (row, pointer) in pointers.into_iter().enumerate() {
                 let pointer = pointer.wrapping_add(chunk * LANES);
+                _mm_prefetch::<_MM_HINT_T0>(pointer.wrapping_add(AHEAD));
                 // SAFETY: a whole chunk lies in its row, the mask covers the row's rest.
                 let weights = unsafe {
                     match mask {
