@@ -375,6 +375,11 @@ fn player_inputs() -> Vec<Input> {
         scaled("hitlag", 10.0),
         scaled("stocks", f64::from(MAX_STOCKS)),
     ]);
+    // Height once more, finely: where a stage ends under the feet decides between ground and air.
+    inputs.push(Input::Field {
+        field: "y".into(),
+        scale: Scale::new(10.0 * unit, 4.0),
+    });
     inputs.extend(["x", "y"].map(|name| Input::Difference {
         field: name.into(),
         scale: Scale::new(10.0 * unit, 4.0),

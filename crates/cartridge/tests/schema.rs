@@ -42,7 +42,7 @@ fn still(schema: &Schema) -> Vec<i32> {
 #[test]
 fn the_melee_schema_has_the_agreed_shape() {
     let schema = world();
-    assert_eq!(schema.input_len(), 2 * 79 + 9);
+    assert_eq!(schema.input_len(), 2 * 80 + 9);
     assert_eq!(schema.player_rows(), 4 + 8 + 5 + 12);
     assert_eq!(schema.head_row(1, "jumps"), Some(schema.player_rows() + 4));
     assert_eq!(schema.head_row(2, "jumps"), None);
@@ -100,15 +100,15 @@ fn features_are_scaled_and_embeddings_looked_up() {
     let embeddings: Vec<i16> = (0..plan.header.embedding_len as i16).collect();
     let mut out = vec![-1; schema.input_len()];
     encode(&plan, &embeddings, &state, &inputs, &mut out);
-    assert_eq!((out[0], out[2], out[79 + 2]), (ONE / 2, 0, ONE / 2));
+    assert_eq!((out[0], out[2], out[80 + 2]), (ONE / 2, 0, ONE / 2));
     assert!(
-        (out[11] - 10_650).abs() <= 1,
+        (out[12] - 10_650).abs() <= 1,
         "own x less the other's, a tenth"
     );
-    assert_eq!((out[17], out[18]), (-ONE, ONE / 2));
-    assert_eq!(out[31], 32, "action 14 is the vocabulary's second value");
+    assert_eq!((out[18], out[19]), (-ONE, ONE / 2));
+    assert_eq!(out[32], 32, "action 14 is the vocabulary's second value");
     assert_eq!(
-        out[79 + 31],
+        out[80 + 32],
         4 * 32,
         "an action outside the vocabulary takes the last row"
     );

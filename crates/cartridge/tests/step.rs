@@ -90,8 +90,8 @@ fn every_kernel_gives_frame_600_its_golden_hash() {
     }
 }
 
-const GOLDEN_ROOT: &str = "cacd446a24c306cf002953da89005ab20ac062a90799b2b7f50d4551b2738241";
-const GOLDEN_CHAIN: &str = "613de36915220676449687341e4714997ac4ecc6270aca654af7e4a3f7168cde";
+const GOLDEN_ROOT: &str = "28007a0386350efbb1ff617c640a6bf01de1d0ccce6848be7d69a5d977211580";
+const GOLDEN_CHAIN: &str = "9c7773ca8ef9a43bb77f04017acec85693c15c121a86a7c0f42b02b5f43461de";
 
 #[test]
 fn ten_thousand_frames_stay_in_range() {

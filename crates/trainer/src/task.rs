@@ -184,6 +184,11 @@ impl Task {
         })
     }
 
+    /// The compiled schema's number.
+    pub(crate) fn schema_id(&self) -> u32 {
+        self.compiled.id()
+    }
+
     /// The compiled schema.
     pub fn plan(&self) -> Plan<'_> {
         self.compiled.plan()

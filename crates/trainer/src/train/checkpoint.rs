@@ -208,6 +208,7 @@ struct LaneRecord {
 /// Writes all that an exact resume needs.
 pub(crate) fn save_state(
     path: &Path,
+    schema: u32,
     optimizer: &Optimizer,
     lanes: &[&Lane],
 ) -> Result<(), CheckpointError> {
@@ -242,6 +243,7 @@ pub(crate) fn save_state(
         })
         .collect();
     let metadata = HashMap::from([
+        ("schema".into(), schema.to_string()),
         ("step".into(), optimizer.step.to_string()),
         (
             "lanes".into(),
@@ -251,9 +253,11 @@ pub(crate) fn save_state(
     serialize(path, &tensors, metadata)
 }
 
-/// Reads what [`save_state`] wrote into an optimizer and lanes of the right sizes.
+/// Reads what [`save_state`] wrote into an optimizer and lanes of the right sizes. Weights of
+/// another schema are refused even where their number agrees: each would read another input.
 pub(crate) fn load_state(
     path: &Path,
+    schema: u32,
     optimizer: &mut Optimizer,
     lanes: &mut [Lane],
 ) -> Result<(), CheckpointError> {
@@ -280,10 +284,6 @@ pub(crate) fn load_state(
         *into = values;
         Ok(())
     };
-    fill("weights", &mut optimizer.weights)?;
-    fill("average", &mut optimizer.average)?;
-    fill("m", &mut optimizer.m)?;
-    fill("v", &mut optimizer.v)?;
     let entry = |key: &str| {
         header
             .metadata()
@@ -292,6 +292,16 @@ pub(crate) fn load_state(
             .cloned()
             .unwrap_or_default()
     };
+    if entry("schema") != schema.to_string() {
+        return Err(mismatch(format!(
+            "it belongs to schema {:?}, not {schema}: train this one in another folder",
+            entry("schema")
+        )));
+    }
+    fill("weights", &mut optimizer.weights)?;
+    fill("average", &mut optimizer.average)?;
+    fill("m", &mut optimizer.m)?;
+    fill("v", &mut optimizer.v)?;
     optimizer.step = entry("step")
         .parse()
         .map_err(|e| mismatch(format!("step: {e}")))?;

@@ -173,7 +173,7 @@ pub fn run(config: &Config, stop: &AtomicBool) -> Result<(), TrainError> {
     let mut optimizer = Optimizer::new(layout.initialize(config.seed));
     let files = Files::of(config);
     if files.state.exists() {
-        checkpoint::load_state(&files.state, &mut optimizer, &mut lanes)?;
+        checkpoint::load_state(&files.state, task.schema_id(), &mut optimizer, &mut lanes)?;
     }
     let frames = split.training.iter().map(|m| m.frames.len() as u64).sum();
     let trained_on = (split.training.len() as u32, frames);
@@ -444,6 +444,7 @@ impl Trainer<'_> {
     fn save(&self) -> Result<(), TrainError> {
         checkpoint::save_state(
             &self.files.state,
+            self.shared.task.schema_id(),
             &self.optimizer,
             &self.lanes.iter().collect::<Vec<_>>(),
         )?;
