@@ -3,6 +3,8 @@
 
 mod bench;
 mod lists;
+#[cfg(feature = "train")]
+mod replays;
 mod serve;
 mod table;
 #[cfg(feature = "train")]
@@ -51,6 +53,12 @@ enum Command {
     /// Measure a world against real matches
     #[cfg(feature = "train")]
     Evaluate(train::EvaluateOptions),
+    /// Say what replays hold, and why some are left out
+    #[cfg(feature = "train")]
+    Dataset(replays::DatasetOptions),
+    /// Take one player's controller out of a replay, to be played against
+    #[cfg(feature = "train")]
+    Ghost(replays::GhostOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -116,6 +124,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Quantize(options) => train::to_cartridge(&options),
         #[cfg(feature = "train")]
         Command::Evaluate(options) => train::evaluate(&options),
+        #[cfg(feature = "train")]
+        Command::Dataset(options) => replays::dataset(&options),
+        #[cfg(feature = "train")]
+        Command::Ghost(options) => replays::ghost(&options),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -11,13 +11,14 @@ use clap::Args;
 use serde::Serialize;
 use worldline_cartridge::{Cartridge, Provenance};
 use worldline_trainer::calibrate;
-use worldline_trainer::dataset::{Dataset, Licences, Match, Sources, clips, start_states};
+use worldline_trainer::dataset::{Match, clips, start_states};
 use worldline_trainer::evaluate::{self, Fp32, Int8, Report, Subject};
 use worldline_trainer::free_run::{self, FreeRun};
 use worldline_trainer::predict::Predictor;
 use worldline_trainer::quantize::quantize;
 use worldline_trainer::train::{self, Checkpoint};
 
+use crate::replays::Replays;
 use crate::table;
 
 /// Clips that quantization looks at, and their frames.
@@ -28,20 +29,6 @@ const CALIBRATION_FRAMES: usize = 240;
 pub(crate) struct TrainOptions {
     /// What to train, on what, and how long (TOML)
     config: PathBuf,
-}
-
-/// Which replays, and which of them are held back.
-#[derive(Args)]
-struct Replays {
-    /// Replays (.slp, .slpz): a file, a folder or a glob; may be given again
-    #[arg(long, value_name = "PATH", required = true)]
-    replays: Vec<String>,
-    /// Use replays of any licence, not only MIT, ISC and Apache-2.0
-    #[arg(long)]
-    any_licence: bool,
-    /// Seed of the split into training and validation matches, as in training
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
-    split: u64,
 }
 
 #[derive(Args)]
@@ -106,20 +93,6 @@ pub(crate) struct EvaluateOptions {
     /// Write a plot by horizon
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-}
-
-impl Replays {
-    fn load(&self) -> Result<Dataset> {
-        let mut sources = Sources::new(self.replays.iter().map(String::as_str));
-        if !self.any_licence {
-            sources.licences = Licences::permissive();
-        }
-        let dataset = sources.load()?;
-        for (reason, count) in &dataset.skipped {
-            eprintln!("{count} replays left out: {reason}");
-        }
-        Ok(dataset)
-    }
 }
 
 /// Trains until done or Ctrl-C; a second Ctrl-C ends the process at once.
