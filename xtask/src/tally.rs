@@ -59,6 +59,19 @@ impl Tally {
     }
 }
 
+/// `kept  …`, `broken  …` and `skipped  …`, a line for each promise.
+pub(crate) fn promises(text: &str) -> Tally {
+    let count = |verdict: &str| {
+        let lines = text.lines().filter(|line| line.starts_with(verdict));
+        lines.count() as u64
+    };
+    Tally {
+        passed: count("kept "),
+        failed: count("broken "),
+        skipped: count("skipped "),
+    }
+}
+
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, summed over all test programs.
 pub(crate) fn cargo(text: &str) -> Tally {
     let mut tally = Tally::default();
@@ -141,6 +154,20 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             Tally {
                 passed: 6,
                 failed: 5,
+                skipped: 1
+            }
+        );
+    }
+
+    #[test]
+    fn promises_are_counted_by_verdict() {
+        let text =
+            "         PROMISE  LIMIT\nkept     a  at most 1\nbroken   b  at most 1\nskipped  c\n";
+        assert_eq!(
+            promises(text),
+            Tally {
+                passed: 1,
+                failed: 1,
                 skipped: 1
             }
         );

@@ -16,7 +16,8 @@ and tests, and the browser test against the real server. Ends with one line:
 
   N passed, N failed, N skipped
 
-  --slow    also run the long checks (full fidelity, long traces)
+  --slow    also run the long checks (whole matches of shipped worlds, long traces) and hold this
+            machine's speed to the specification; nothing else should run beside them
   --images  keep the browser test's screenshots as docs/images/";
 
 /// Names under which distributions install Chromium.
@@ -75,6 +76,9 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             total += Tally::SKIPPED;
             notes.push(format!("SKIPPED the browser test: {reason}"));
         }
+    }
+    if slow {
+        count("speed", &mut speed);
     }
     println!();
     for note in notes {
@@ -139,6 +143,18 @@ fn site_tests() -> Outcome<Tally> {
         &["run", "--silent", "test"],
     ))?;
     Ok(tally::vitest(&text).with_exit(success))
+}
+
+/// What the specification promises of speed, on a release build.
+fn speed() -> Outcome<Tally> {
+    let worldline = play::build()?;
+    let mut tally = Tally::default();
+    for bench in ["physics", "sessions"] {
+        let mut command = Command::new(&worldline);
+        let (text, success) = run::follow(command.args(["bench", bench, "--check"]))?;
+        tally += tally::promises(&text).with_exit(success);
+    }
+    Ok(tally)
 }
 
 /// Where the browser test lives.

@@ -18,6 +18,8 @@ use worldline_mamba2::sample;
 
 use crate::table;
 
+mod promise;
+
 /// Runs whose median is given, unless told otherwise.
 const RUNS: usize = 300;
 /// Matches of a batch, and how often it is run.
@@ -40,9 +42,8 @@ pub(crate) struct PhysicsOptions {
     /// Frames timed by each kernel
     #[arg(long, value_name = "N", default_value_t = RUNS, value_parser = parse_count)]
     runs: usize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Args)]
@@ -59,9 +60,18 @@ pub(crate) struct SessionsOptions {
     /// Size of the world
     #[arg(long, value_enum, default_value_t = Size::Small)]
     size: Size,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Output {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Say which promises of SPECIFICATION.md the figures keep, and fail if one is broken
+    #[arg(long, conflicts_with = "json")]
+    check: bool,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -182,13 +192,12 @@ impl From<Parts> for PartsRow {
 
 pub(crate) fn run(command: BenchCommand) -> Result<ExitCode> {
     match command {
-        BenchCommand::Physics(options) => physics(&options)?,
-        BenchCommand::Sessions(options) => live(&options)?,
+        BenchCommand::Physics(options) => physics(&options),
+        BenchCommand::Sessions(options) => live(&options),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn physics(options: &PhysicsOptions) -> Result<()> {
+fn physics(options: &PhysicsOptions) -> Result<ExitCode> {
     let sizes = if options.sizes.is_empty() {
         Size::value_variants()
     } else {
@@ -204,8 +213,12 @@ fn physics(options: &PhysicsOptions) -> Result<()> {
         batch: batch_row(&batch(Size::Small.network(), BATCH, BATCH_RUNS)),
         whole_step: frame_cost(&Size::Small.world()),
     };
-    if options.json {
-        return table::json(&report);
+    if options.output.json {
+        table::json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.output.check {
+        return Ok(promise::check(&promise::physics(&report)));
     }
     let rows: Vec<_> = report
         .sizes
@@ -259,7 +272,7 @@ fn physics(options: &PhysicsOptions) -> Result<()> {
         early_us.median, late_us.median
     )?;
     println!("{text}");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn frame_row(size: Size, runs: usize) -> FrameRow {
@@ -289,7 +302,7 @@ fn batch_row(report: &BatchReport) -> BatchRow {
     }
 }
 
-fn live(options: &SessionsOptions) -> Result<()> {
+fn live(options: &SessionsOptions) -> Result<ExitCode> {
     let folder = std::env::temp_dir().join(format!("worldline-bench-{}", std::process::id()));
     let report = sessions(
         &options.size.world(),
@@ -301,8 +314,12 @@ fn live(options: &SessionsOptions) -> Result<()> {
     // Nothing of a benchmark is worth keeping, whether it went well or not.
     let _ = std::fs::remove_dir_all(&folder);
     let report = report?;
-    if options.json {
-        return table::json(&report);
+    if options.output.json {
+        table::json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.output.check {
+        return Ok(promise::check(&promise::sessions(&report)));
     }
     let SessionsReport {
         world,
@@ -326,5 +343,5 @@ fn live(options: &SessionsOptions) -> Result<()> {
         "  copy          {:.1} us median, {:.1} us p99, {copy_bytes} bytes",
         copy_us.median, copy_us.p99
     );
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
