@@ -70,15 +70,15 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         site::build().and_then(|()| site_types())
     });
     count("site", &mut site_tests);
+    if slow {
+        count("speed", &mut speed);
+    }
     match run::step("chromium", chromium) {
         Ok(chromium) => count("browser", &mut || browser(&chromium, &screenshots)),
         Err(reason) => {
             total += Tally::SKIPPED;
             notes.push(format!("SKIPPED the browser test: {reason}"));
         }
-    }
-    if slow {
-        count("speed", &mut speed);
     }
     println!();
     for note in notes {

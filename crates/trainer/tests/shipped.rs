@@ -23,7 +23,7 @@ fn shipped(name: &str) -> PathBuf {
 
 #[test]
 fn the_report_of_melee_is_of_the_shipped_cartridge_and_keeps_its_promises() {
-    let cartridge = Cartridge::open(&shipped("melee.cart")).unwrap();
+    let cartridge = Cartridge::open(shipped("melee.cart")).unwrap();
     let sidecar = std::fs::read(shipped("melee.json")).unwrap();
     let sidecar: Sidecar = serde_json::from_slice(&sidecar).unwrap();
     assert_eq!(sidecar.root, cartridge.root());
@@ -58,7 +58,7 @@ fn the_integers_of_melee_stay_close_to_its_floats() {
 #[test]
 #[ignore = "minutes: whole matches"]
 fn whole_matches_of_melee_have_damage_and_lost_stocks_and_an_end() {
-    let cartridge = Cartridge::open(&shipped("melee.cart")).unwrap();
+    let cartridge = Cartridge::open(shipped("melee.cart")).unwrap();
     let dataset = Sources {
         paths: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data").to_owned()],
         licences: Licences::Any,
