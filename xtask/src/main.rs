@@ -7,6 +7,7 @@
 mod bench;
 mod elf;
 mod env;
+mod fuzz;
 mod lint;
 mod play;
 mod run;
@@ -25,6 +26,7 @@ cargo xtask TASK
   tidy   check the architecture's invariants
   lint   formatting, clippy, documentation, bare-metal builds, tidy
   ci     lint, then test
+  fuzz   run the fuzz targets for a while
   bench  run the benchmarks and keep the raw runs under benches/runs/
   elf    build the Solana program, or check its committed ELF
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::main(&rest),
         "lint" => lint::main(&rest),
         "ci" => lint::main(&rest).and_then(|()| test::main(&[])),
+        "fuzz" => fuzz::main(&rest),
         "bench" => bench::main(&rest),
         "elf" => elf::main(&rest),
         "" | "help" | "-h" | "--help" => {

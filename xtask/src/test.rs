@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{elf, lint, play, run, site};
+use crate::{elf, fuzz, lint, play, run, site};
 
 const HELP: &str = "\
 cargo xtask test [--slow] [--images]
@@ -16,10 +16,12 @@ and tests, and the browser test against the real server. Ends with one line:
 
   N passed, N failed, N skipped
 
-  --slow    also run the long checks (whole matches of shipped worlds, long traces) and hold this
+  --slow    also run the long checks (whole matches of shipped worlds, long traces, fuzzing) and hold this
             machine's speed to the specification; nothing else should run beside them
   --images  keep the browser test's screenshots as docs/images/";
 
+/// Seconds that each fuzz target runs among the slow tests.
+const FUZZ_SECONDS: u32 = 60;
 /// Names under which distributions install Chromium.
 const CHROMIUM: [&str; 4] = [
     "chromium",
@@ -72,6 +74,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     count("site", &mut site_tests);
     if slow {
         count("speed", &mut speed);
+        count("fuzz", &mut || fuzz::all(FUZZ_SECONDS));
     }
     match run::step("chromium", chromium) {
         Ok(chromium) => count("browser", &mut || browser(&chromium, &screenshots)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use worldline_abi::{InputBuffer, Pad, STICK_UNIT, SessionState, button, seat};
+use worldline_mamba2::math::split_mix_64;
 
 use crate::ghost::Ghost;
 use crate::limits::RANDOM_HOLD;
@@ -125,13 +126,10 @@ impl RandomPads {
         }
     }
 
-    /// A number below `end`, by SplitMix64.
+    /// A number below `end`.
     fn below(&mut self, end: u32) -> u32 {
-        self.generator = self.generator.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.generator;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((((z ^ (z >> 31)) >> 32) * u64::from(end)) >> 32) as u32
+        let drawn = split_mix_64(&mut self.generator);
+        (((drawn >> 32) * u64::from(end)) >> 32) as u32
     }
 }
 

@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::plan::{NONE, UpdateRecord, update_op};
 use crate::step::{Scratch, StepError, check, predict};
 use worldline_abi::{InputBuffer, KIND_POLICY, MELEE_STICK_STEP, Pad, Page, SessionState};
-use worldline_mamba2::{Kernels, tables};
+use worldline_mamba2::{Kernels, math::split_mix_64, tables};
 
 /// Fraction bits of a logit.
 pub const LOGIT_BITS: u32 = 12;
@@ -21,18 +21,9 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.generator = self.generator.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.generator;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     /// Uniform in `0..total`.
     fn below(&mut self, total: u32) -> u32 {
-        (((self.next() >> 32) * u64::from(total)) >> 32) as u32
+        (((split_mix_64(&mut self.generator) >> 32) * u64::from(total)) >> 32) as u32
     }
 
     /// An index drawn with probability softmax(logits).

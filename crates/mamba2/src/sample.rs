@@ -1,6 +1,6 @@
 //! Models of random numbers, for tests, benchmarks and examples.
 
-use crate::math::{PLANE_LIMIT, RAW_DT_BITS};
+use crate::math::{PLANE_LIMIT, RAW_DT_BITS, split_mix_64};
 use crate::params::{CONV_TAPS, Dims, Layer, LayerParams, Linear, Output, Tables};
 use crate::{Contiguous, contiguous_len, tables};
 
@@ -47,11 +47,7 @@ pub struct Random(pub u64);
 impl Random {
     /// The next 64 bits.
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        split_mix_64(&mut self.0)
     }
 
     /// A number from `low` to `high`, both included.

@@ -1,6 +1,8 @@
 //! The trainer's one source of chance: SplitMix64, whose whole state is the
 //! number that a checkpoint stores.
 
+use worldline_mamba2::math::split_mix_64;
+
 /// A generator; the field is its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Random(pub u64);
@@ -10,13 +12,9 @@ impl Random {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
-    /// The next 64 bits (Steele, Lea and Flood, 2014).
+    /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        split_mix_64(&mut self.0)
     }
     /// Uniform in [low, high).
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
