@@ -57,7 +57,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         println!("── {name}: {tally}");
         total += tally;
     };
-    count("rust", &mut || rust(slow));
+    count("rust", &mut || chain_packages().and_then(|()| rust(slow)));
     if slow {
         count("elf", &mut || {
             let checked = elf::check()?;
@@ -94,6 +94,14 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     } else {
         Err(String::new())
     }
+}
+
+/// What the cabinet's tests drive, and the program that lends accounts.
+fn chain_packages() -> Outcome {
+    for folder in ["tests/chain", "programs/delegation"] {
+        run::step(folder, || site::install(&env::root().join(folder)))?;
+    }
+    Ok(())
 }
 
 /// Unit, integration and documentation tests of every crate with every feature.

@@ -85,6 +85,12 @@ const ROOMS: &[Room] = &[
         never_says: &["std::net", "http"],
     },
     Room {
+        name: "cabinet",
+        may_use: &["syscall"],
+        never_uses: &[],
+        never_says: &["SessionState", "worldline_cartridge", "run_inference"],
+    },
+    Room {
         name: "server",
         may_use: &["abi", "cartridge", "arena"],
         never_uses: &[],
@@ -92,7 +98,15 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "cli",
-        may_use: &["abi", "mamba2", "cartridge", "trainer", "arena", "server"],
+        may_use: &[
+            "abi",
+            "mamba2",
+            "cartridge",
+            "trainer",
+            "arena",
+            "server",
+            "cabinet",
+        ],
         never_uses: &[],
         never_says: &[],
     },
