@@ -74,4 +74,3 @@ pub use ledger::OpenLedger;
 pub use magic::{MAGIC_CONTEXT, MAGIC_PROGRAM, ScheduleTask};
 pub use rollup::{Rollup, RollupConfig, StartRollup};
 pub use rpc::Listen;
-pub use svm::RegisterSyscalls;

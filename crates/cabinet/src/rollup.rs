@@ -24,7 +24,7 @@ use crate::lent::Lent;
 use crate::limits::{ROLLUP_HISTORY, ROLLUP_SLOT};
 use crate::remote::{Remote, websocket_url};
 use crate::rpc::{Context, Listen, Listeners};
-use crate::svm::{self, RegisterSyscalls};
+use crate::svm;
 
 /// How to start a rollup.
 pub struct RollupConfig {
@@ -38,8 +38,6 @@ pub struct RollupConfig {
     pub l1: String,
     /// L1's WebSocket URL; by default the port after the HTTP port.
     pub l1_ws: Option<String>,
-    /// System calls that programs find here beyond Solana's own.
-    pub syscalls: Option<RegisterSyscalls>,
     /// The upgrade authority of L1's delegation program, on a box of our own: with it the rollup
     /// admits itself, and asks the faucet for its fees.
     pub admin: Option<Keypair>,
@@ -56,7 +54,6 @@ impl RollupConfig {
             slot: ROLLUP_SLOT,
             l1: l1.into(),
             l1_ws: None,
-            syscalls: None,
             admin: None,
             fault: Fault::default(),
         }
@@ -103,7 +100,7 @@ impl Rollup {
             history: ROLLUP_HISTORY,
         };
         let engine = Engine::start("rollup", |events| Parts {
-            svm: svm::rollup(config.syscalls),
+            svm: svm::rollup(),
             rules,
             ledger,
             records,

@@ -7,13 +7,10 @@ use solana_clock::Clock;
 use solana_compute_budget::compute_budget::ComputeBudget;
 use solana_fee_structure::FeeStructure;
 use solana_program_runtime::solana_sbpf::program::BuiltinFunctionDefinition;
+use worldline_syscall::SYSCALLS;
 
 use crate::limits::{L1_FEE, ROLLUP_UNITS};
 use crate::magic::{MAGIC_CONTEXT, MAGIC_PROGRAM, MagicProgram};
-
-/// Registers a rollup's own system calls with a program runtime. The name that it is given is for
-/// functions that register one call; one that registers several may ignore it.
-pub type RegisterSyscalls = solana_program_runtime::invoke_context::BuiltinFunctionRegisterer;
 
 /// Solana's rules as they stand on its main net: 1.4 million compute units, fees, rent.
 ///
@@ -26,17 +23,18 @@ pub(crate) fn l1() -> LiteSVM {
     finish(svm, L1_FEE)
 }
 
-/// A rollup's rules: no fee, far more compute units, its own system calls, the magic program. All
-/// features are on, so that programs read accounts where they are and no weight is copied.
-pub(crate) fn rollup(syscalls: Option<RegisterSyscalls>) -> LiteSVM {
+/// A rollup's rules: no fee, far more compute units, the system calls of `worldline-syscall`, the
+/// magic program. All features are on, so that programs read accounts where they are and no weight
+/// is copied.
+pub(crate) fn rollup() -> LiteSVM {
     let mut budget = ComputeBudget::new_with_defaults(true);
     budget.compute_unit_limit = ROLLUP_UNITS;
     let mut svm = LiteSVM::default()
         .with_feature_set(FeatureSet::all_enabled())
         .with_compute_budget(budget)
         .with_builtins();
-    if let Some(register) = syscalls {
-        svm = svm.with_custom_syscall("worldline", register);
+    for (name, register) in SYSCALLS {
+        svm = svm.with_custom_syscall(name, register);
     }
     let mut svm = finish(svm, 0);
     svm.add_builtin(MAGIC_PROGRAM, MagicProgram::register);
