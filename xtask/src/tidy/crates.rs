@@ -91,6 +91,12 @@ const ROOMS: &[Room] = &[
         never_says: &["SessionState", "worldline_cartridge", "run_inference"],
     },
     Room {
+        name: "sandbox",
+        may_use: &[],
+        never_uses: OUTSIDE,
+        never_says: &["verse", "money"],
+    },
+    Room {
         name: "server",
         may_use: &["abi", "cartridge", "arena"],
         never_uses: &[],

@@ -1,0 +1,611 @@
+//! Children: the interpreter, and the commands that callers run.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+
+use crate::confine::Confinement;
+use crate::sys::{self, nr, sys};
+use crate::wire::{self, Put, Take, kind};
+use crate::{load, root, send};
+
+/// Where the interpreter finds its socket; its standard streams are 0, 1 and 2.
+const KERNEL_SOCKET: i32 = 3;
+/// Where a shell writes its folder and environment before it ends.
+const STATE: i32 = 9;
+/// First of the descriptors that [`load`] puts in place.
+pub const LOAD_FROM: i32 = 900;
+
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+
+/// A command to run.
+pub struct Spawn {
+    argv: Vec<CString>,
+    environment: Vec<CString>,
+    folder: CString,
+    terminal: Option<(u32, u32)>,
+}
+
+impl Spawn {
+    /// Reads one from a call.
+    pub fn parse(take: &mut Take) -> Option<Self> {
+        let strings = |list: Vec<&[u8]>| {
+            list.into_iter()
+                .map(|one| CString::new(one).ok())
+                .collect::<Option<Vec<_>>>()
+        };
+        let argv = strings(take.list()?)?;
+        let environment = strings(take.list()?)?;
+        let folder = CString::new(take.bytes()?).ok()?;
+        let terminal = (take.u32()? == 1).then_some(());
+        let size = take.u32().zip(take.u32())?;
+        Some(Self {
+            argv,
+            environment,
+            folder,
+            terminal: terminal.map(|()| size),
+        })
+    }
+
+    /// Becomes the command. Returns only if that fails.
+    fn exec(&self) -> io::Error {
+        let pointers = |list: &[CString]| {
+            list.iter()
+                .map(|one| one.as_ptr())
+                .chain([std::ptr::null()])
+                .collect::<Vec<_>>()
+        };
+        let (argv, environment) = (pointers(&self.argv), pointers(&self.environment));
+        let name = self.argv[0].to_bytes();
+        let mut failure = io::Error::from_raw_os_error(2);
+        for candidate in self.candidates(name) {
+            if let Err(error) = sys!(
+                nr::EXECVE,
+                candidate.as_ptr(),
+                argv.as_ptr(),
+                environment.as_ptr()
+            ) {
+                failure = error;
+            }
+        }
+        failure
+    }
+
+    /// Where the command may be: as named, or along the path.
+    fn candidates(&self, name: &[u8]) -> Vec<CString> {
+        if name.contains(&b'/') {
+            return vec![self.argv[0].clone()];
+        }
+        let path = self
+            .environment
+            .iter()
+            .find_map(|one| one.to_bytes().strip_prefix(b"PATH="));
+        path.unwrap_or(b"/usr/bin:/bin")
+            .split(|byte| *byte == b':')
+            .filter_map(|folder| root::c(&[folder, b"/", name].concat()).ok())
+            .collect()
+    }
+}
+
+/// A running command.
+struct Command {
+    pid: i32,
+    /// Standard output and error; a terminal has one of them.
+    outputs: [Option<i32>; 2],
+    input: Option<i32>,
+    state: Option<i32>,
+    terminal: bool,
+}
+
+/// The interpreter.
+struct Kernel {
+    pid: i32,
+    outputs: [i32; 2],
+    socket: i32,
+    /// The call of the cell that runs.
+    call: u32,
+    /// Bytes of an answer that is not whole yet.
+    pending: Vec<u8>,
+}
+
+/// Everything that this agent started and has to listen to.
+pub struct Children {
+    commands: BTreeMap<u32, Command>,
+    kernel: Option<Kernel>,
+    /// Tells that a child ended.
+    ended: i32,
+}
+
+impl Children {
+    /// No children.
+    pub fn new() -> io::Result<Self> {
+        let mask = 1u64 << 16; // SIGCHLD
+        sys!(nr::RT_SIGPROCMASK, 0, &raw const mask, 0, 8)?;
+        let ended = sys!(
+            nr::SIGNALFD4,
+            -1isize,
+            &raw const mask,
+            8,
+            sys::O_NONBLOCK | sys::O_CLOEXEC
+        )? as i32;
+        Ok(Self {
+            commands: BTreeMap::new(),
+            kernel: None,
+            ended: sys::move_up(ended, 50)?,
+        })
+    }
+
+    /// Waits until something happens, and passes output on. True when `control` can be read.
+    pub fn poll(&mut self, control: i32) -> io::Result<bool> {
+        const IN: u64 = 1;
+        let mut fds = vec![control, self.ended];
+        fds.extend(
+            self.kernel
+                .iter()
+                .flat_map(|kernel| [kernel.outputs[0], kernel.outputs[1], kernel.socket]),
+        );
+        fds.extend(
+            self.commands
+                .values()
+                .flat_map(|command| command.outputs)
+                .flatten(),
+        );
+        let mut polled: Vec<u64> = fds.iter().map(|fd| *fd as u32 as u64 | IN << 32).collect();
+        match sys!(nr::POLL, polled.as_mut_ptr(), polled.len(), -1isize) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            other => other?,
+        };
+        let ready: Vec<i32> = fds
+            .iter()
+            .zip(&polled)
+            .filter(|(_, event)| **event >> 48 != 0)
+            .map(|(fd, _)| *fd)
+            .collect();
+        for fd in &ready[..] {
+            if *fd != control && *fd != self.ended {
+                self.pass_on(*fd)?;
+            }
+        }
+        if ready.contains(&self.ended) {
+            self.reap()?;
+        }
+        Ok(ready.contains(&control))
+    }
+
+    /// Passes on what a descriptor has.
+    fn pass_on(&mut self, fd: i32) -> io::Result<()> {
+        if let Some(kernel) = &mut self.kernel {
+            if let Some(at) = kernel.outputs.iter().position(|output| *output == fd) {
+                forward(kernel.call, at as u8 + 1, fd)?;
+                return Ok(());
+            }
+            if kernel.socket == fd {
+                return self.kernel_answers();
+            }
+        }
+        let found = self.commands.iter_mut().find_map(|(call, command)| {
+            let at = command
+                .outputs
+                .iter()
+                .position(|output| *output == Some(fd))?;
+            Some((*call, command, at))
+        });
+        let Some((call, command, at)) = found else {
+            return Ok(());
+        };
+        if !forward(call, at as u8 + 1, fd)? {
+            command.outputs[at] = None;
+            if command.input != Some(fd) {
+                sys::close(fd);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports every child that ended, after all that it had written.
+    fn reap(&mut self) -> io::Result<()> {
+        let mut drop_it = [0; 128];
+        while sys::read(self.ended, &mut drop_it).is_ok() {}
+        loop {
+            let mut status = 0i32;
+            const WNOHANG: usize = 1;
+            match sys!(nr::WAIT4, -1isize, &raw mut status, WNOHANG, 0) {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(pid) => self.ended(pid as i32, status)?,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: i32, status: i32) -> io::Result<()> {
+        let code = if status & 0x7f == 0 {
+            status >> 8 & 0xff
+        } else {
+            128 + (status & 0x7f)
+        };
+        if self.kernel.as_ref().is_some_and(|kernel| kernel.pid == pid) {
+            for output in self
+                .kernel
+                .as_ref()
+                .map(|kernel| kernel.outputs)
+                .unwrap_or_default()
+            {
+                self.pass_on(output)?;
+            }
+            if let Some(kernel) = self.kernel.take() {
+                [kernel.outputs[0], kernel.outputs[1], kernel.socket]
+                    .into_iter()
+                    .for_each(sys::close);
+                return send(
+                    kind::KERNEL_ENDED,
+                    kernel.call,
+                    &Put::default().u32(code as u32).0,
+                );
+            }
+        }
+        let Some(call) = self
+            .commands
+            .iter()
+            .find_map(|(call, one)| (one.pid == pid).then_some(*call))
+        else {
+            return Ok(());
+        };
+        let Some(command) = self.commands.remove(&call) else {
+            return Ok(());
+        };
+        for (at, output) in command.outputs.into_iter().enumerate() {
+            let Some(output) = output else { continue };
+            forward(call, at as u8 + 1, output)?;
+            sys::close(output);
+        }
+        if let Some(input) = command
+            .input
+            .filter(|input| !command.outputs.contains(&Some(*input)))
+        {
+            sys::close(input);
+        }
+        let state = command.state.map(drain).unwrap_or_default();
+        let mut parts = state.splitn(2, |byte| *byte == 0);
+        let folder = parts.next().unwrap_or_default();
+        let environment = parts
+            .next()
+            .unwrap_or_default()
+            .split(|byte| *byte == 0)
+            .filter(|one| !one.is_empty());
+        send(
+            kind::EXIT,
+            call,
+            &Put::default()
+                .u32(code as u32)
+                .bytes(folder)
+                .list(environment)
+                .0,
+        )
+    }
+
+    /// Starts the interpreter from its beginning.
+    pub fn start_kernel(&mut self, spawn: &Spawn, confinement: &Confinement) -> io::Result<i32> {
+        self.start(0, confinement, |_| {
+            place(LOAD_FROM, 4)?;
+            sys!(nr::CHDIR, spawn.folder.as_ptr())?;
+            Err(spawn.exec())
+        })
+    }
+
+    /// Starts the interpreter from an image.
+    pub fn load_kernel(
+        &mut self,
+        plan: &[u8],
+        layers: &[i32],
+        confinement: &Confinement,
+    ) -> io::Result<i32> {
+        let plan = load::Plan::parse(plan)
+            .ok_or_else(|| io::Error::other("the image's plan cannot be read"))?;
+        self.start(plan.pid(), confinement, |_| load::load(&plan, layers))
+    }
+
+    /// Forks the interpreter with its streams and socket at [`LOAD_FROM`]. Its answer to that, an
+    /// empty frame, comes later, as any answer does.
+    fn start(
+        &mut self,
+        pid: i32,
+        confinement: &Confinement,
+        become_it: impl FnOnce(()) -> io::Result<()>,
+    ) -> io::Result<i32> {
+        if self.kernel.is_some() {
+            return Err(io::Error::other("there is an interpreter already"));
+        }
+        let (out, error, socket) = (sys::pipe(0)?, sys::pipe(0)?, sys::socketpair()?);
+        let child = sys::fork(pid)?;
+        if child == 0 {
+            let failure = in_child(confinement, || {
+                for (at, fd) in [sys::open(c"/dev/null", 0, 0)?, out[1], error[1], socket[1]]
+                    .into_iter()
+                    .enumerate()
+                {
+                    sys!(nr::DUP2, fd, LOAD_FROM + at as i32)?;
+                }
+                become_it(())
+            });
+            let _ = sys::write_all(
+                2,
+                format!("the interpreter did not start: {failure}\n").as_bytes(),
+            );
+            let _ = sys!(nr::EXIT, 127);
+        }
+        [out[1], error[1], socket[1]]
+            .into_iter()
+            .for_each(sys::close);
+        for fd in [out[0], error[0], socket[0]] {
+            sys::set_nonblocking(fd)?;
+        }
+        let up = |fd| sys::move_up(fd, 60);
+        let outputs = [up(out[0])?, up(error[0])?];
+        self.kernel = Some(Kernel {
+            pid: child,
+            outputs,
+            socket: up(socket[0])?,
+            call: 0,
+            pending: Vec::new(),
+        });
+        Ok(child)
+    }
+
+    /// Gives the interpreter a cell.
+    pub fn cell(&mut self, call: u32, payload: &[u8]) -> io::Result<()> {
+        let kernel = self
+            .kernel
+            .as_mut()
+            .ok_or_else(|| io::Error::other("the interpreter is gone"))?;
+        kernel.call = call;
+        let mut frame = (payload.len() as u32).to_le_bytes().to_vec();
+        frame.extend(call.to_le_bytes());
+        frame.extend(payload);
+        match write_slowly(kernel.socket, &frame) {
+            // It is ending; that is told in its turn, with what it said last.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Passes the interpreter's answers on, each after the output that came before it.
+    fn kernel_answers(&mut self) -> io::Result<()> {
+        let Some(kernel) = &mut self.kernel else {
+            return Ok(());
+        };
+        let mut buffer = vec![0; wire::CHUNK];
+        while let Ok(count) = sys::read(kernel.socket, &mut buffer) {
+            if count == 0 {
+                return Ok(()); // It is ending; the signal of that follows.
+            }
+            kernel.pending.extend(&buffer[..count]);
+        }
+        while let Some(header) = kernel.pending.first_chunk::<8>() {
+            let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            let call = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+            if length > wire::MAX_PAYLOAD {
+                return send(
+                    kind::FAILED,
+                    kernel.call,
+                    b"the interpreter's answer is too long",
+                );
+            }
+            if kernel.pending.len() < 8 + length {
+                break;
+            }
+            let answer: Vec<u8> = kernel.pending.drain(..8 + length).skip(8).collect();
+            for (at, output) in kernel.outputs.into_iter().enumerate() {
+                forward(kernel.call, at as u8 + 1, output)?;
+            }
+            send(kind::RESULT, call, &answer)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command; its output, then its exit, follow under the number of its call.
+    pub fn spawn(&mut self, call: u32, spawn: &Spawn, confinement: &Confinement) -> io::Result<()> {
+        if spawn.argv.is_empty() {
+            return Err(io::Error::other("a command needs a name"));
+        }
+        let state = sys::pipe(sys::O_NONBLOCK)?;
+        let (ours, theirs) = match spawn.terminal {
+            Some(size) => {
+                let (ours, theirs) = terminal(size)?;
+                ([ours, ours, -1], [theirs; 3])
+            }
+            None => {
+                let (input, out, error) = (sys::pipe(0)?, sys::pipe(0)?, sys::pipe(0)?);
+                ([input[1], out[0], error[0]], [input[0], out[1], error[1]])
+            }
+        };
+        let pid = sys::fork(0)?;
+        if pid == 0 {
+            let failure = in_child(confinement, || {
+                sys!(nr::SETSID)?;
+                // Out of the way first: a number may be both a source and a target.
+                let sources = [theirs[0], theirs[1], theirs[2], state[1]];
+                for (at, fd) in sources.into_iter().enumerate() {
+                    sys!(nr::DUP2, fd, LOAD_FROM + at as i32)?;
+                }
+                place(LOAD_FROM, 3)?;
+                sys!(nr::DUP2, LOAD_FROM + 3, STATE)?;
+                if spawn.terminal.is_some() {
+                    const TIOCSCTTY: usize = 0x540e;
+                    sys!(nr::IOCTL, 0, TIOCSCTTY, 0)?;
+                }
+                close_others(&[0, 1, 2, STATE]);
+                sys!(nr::CHDIR, spawn.folder.as_ptr())?;
+                Err(spawn.exec())
+            });
+            let code = if failure.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
+            let name = spawn.argv[0].to_string_lossy();
+            let _ = sys::write_all(2, format!("{name}: {failure}\n").as_bytes());
+            let _ = sys!(nr::EXIT, code);
+        }
+        sys::close(state[1]);
+        theirs
+            .iter()
+            .take(if spawn.terminal.is_some() { 1 } else { 3 })
+            .for_each(|fd| sys::close(*fd));
+        for fd in ours.into_iter().filter(|fd| *fd >= 0) {
+            sys::set_nonblocking(fd)?;
+        }
+        let command = Command {
+            pid,
+            outputs: [Some(ours[1]), (ours[2] >= 0).then_some(ours[2])],
+            input: Some(ours[0]),
+            state: Some(state[0]),
+            terminal: spawn.terminal.is_some(),
+        };
+        self.commands.insert(call, command);
+        Ok(())
+    }
+
+    /// Signals the interpreter (call 0, or its cell's call) or all processes of a command.
+    pub fn signal(&self, call: u32, signal: i32) {
+        let kernel = self
+            .kernel
+            .as_ref()
+            .filter(|kernel| call == 0 || kernel.call == call);
+        let target = match (self.commands.get(&call), kernel) {
+            (Some(command), _) => -command.pid,
+            (None, Some(kernel)) => kernel.pid,
+            (None, None) => return,
+        };
+        let _ = sys!(nr::KILL, target as isize, signal);
+    }
+
+    /// Writes to a command's input, or closes it.
+    pub fn stdin(&mut self, call: u32, bytes: &[u8]) -> io::Result<()> {
+        let Some(command) = self.commands.get_mut(&call) else {
+            return Ok(());
+        };
+        let Some(input) = command.input else {
+            return Ok(());
+        };
+        if !bytes.is_empty() {
+            // A command that does not read is no error of the one who writes.
+            let _ = write_slowly(input, bytes);
+        } else if command.terminal {
+            const END_OF_TRANSMISSION: u8 = 4;
+            let _ = write_slowly(input, &[END_OF_TRANSMISSION]);
+        } else {
+            sys::close(input);
+            command.input = None;
+        }
+        Ok(())
+    }
+
+    /// Sets a terminal's size.
+    pub fn resize(&self, call: u32, size: (u32, u32)) -> io::Result<()> {
+        match self
+            .commands
+            .get(&call)
+            .and_then(|command| command.input.filter(|_| command.terminal))
+        {
+            Some(terminal) => set_size(terminal, size),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs `work` confined; gives the reason why it came back.
+fn in_child(confinement: &Confinement, work: impl FnOnce() -> io::Result<()>) -> io::Error {
+    let nothing = 0u64;
+    let confined =
+        sys!(nr::RT_SIGPROCMASK, 2, &raw const nothing, 0, 8).and_then(|_| confinement.apply());
+    match confined.and_then(|()| work()) {
+        Err(error) => error,
+        Ok(()) => io::Error::other("it came back"),
+    }
+}
+
+/// Moves descriptors from `first` on to 0 and up, and closes all others.
+fn place(first: i32, count: i32) -> io::Result<()> {
+    for fd in 0..count {
+        sys!(nr::DUP2, first + fd, fd)?;
+    }
+    if count > KERNEL_SOCKET {
+        sys!(nr::CLOSE_RANGE, count, u32::MAX, 0)?;
+    }
+    Ok(())
+}
+
+fn close_others(keep: &[i32]) {
+    let last = keep.iter().max().copied().unwrap_or(2);
+    (3..last)
+        .filter(|fd| !keep.contains(fd))
+        .for_each(sys::close);
+    let _ = sys!(nr::CLOSE_RANGE, last + 1, u32::MAX, 0);
+}
+
+/// Sends all that a descriptor has now; false at its end.
+fn forward(call: u32, stream: u8, fd: i32) -> io::Result<bool> {
+    debug_assert!(stream == STDOUT || stream == STDERR);
+    let mut buffer = vec![0; wire::CHUNK + 1];
+    // A writer that never stops must not keep the others waiting.
+    for _ in 0..16 {
+        buffer[0] = stream;
+        match sys::read(fd, &mut buffer[1..]) {
+            Ok(0) => return Ok(false),
+            Ok(count) => send(kind::OUTPUT, call, &buffer[..=count])?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(_) => return Ok(false), // A terminal whose other end closed.
+        }
+    }
+    Ok(true)
+}
+
+/// All that a pipe has.
+fn drain(fd: i32) -> Vec<u8> {
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 4096]);
+    while let Ok(count @ 1..) = sys::read(fd, &mut buffer) {
+        all.extend(&buffer[..count]);
+    }
+    sys::close(fd);
+    all
+}
+
+/// Writes to a descriptor that does not block, waiting a moment where it is full.
+fn write_slowly(fd: i32, mut bytes: &[u8]) -> io::Result<()> {
+    const OUT: u64 = 4;
+    const PATIENCE_MS: usize = 2_000;
+    while !bytes.is_empty() {
+        match sys!(nr::WRITE, fd, bytes.as_ptr(), bytes.len()) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut polled = [fd as u32 as u64 | OUT << 32];
+                if sys!(nr::POLL, polled.as_mut_ptr(), 1, PATIENCE_MS)? == 0 {
+                    return Err(io::Error::other("nobody reads what is written"));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A new terminal: our end and theirs.
+fn terminal(size: (u32, u32)) -> io::Result<(i32, i32)> {
+    const TIOCSPTLCK: usize = 0x4004_5431;
+    const TIOCGPTN: usize = 0x8004_5430;
+    const O_NOCTTY: usize = 0o400;
+    let ours = sys::open(c"/dev/ptmx", sys::O_RDWR | O_NOCTTY | sys::O_CLOEXEC, 0)?;
+    let (unlock, mut number) = (0i32, 0i32);
+    sys!(nr::IOCTL, ours, TIOCSPTLCK, &raw const unlock)?;
+    sys!(nr::IOCTL, ours, TIOCGPTN, &raw mut number)?;
+    let name = root::c(format!("/dev/pts/{number}").as_bytes())?;
+    let theirs = sys::open(&name, sys::O_RDWR | O_NOCTTY | sys::O_CLOEXEC, 0)?;
+    set_size(ours, size)?;
+    Ok((ours, theirs))
+}
+
+fn set_size(terminal: i32, (rows, columns): (u32, u32)) -> io::Result<()> {
+    const TIOCSWINSZ: usize = 0x5414;
+    let size = [rows as u16, columns as u16, 0, 0];
+    sys!(nr::IOCTL, terminal, TIOCSWINSZ, size.as_ptr()).map(drop)
+}

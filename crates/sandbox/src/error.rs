@@ -1,0 +1,156 @@
+//! One error for each operation: what was tried, what went wrong, what to do.
+
+use std::io;
+
+use thiserror::Error;
+
+/// A world cannot be made.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// More branches than one call may make.
+    #[error(
+        "{asked} branches were asked for, and one call makes at most {most}: make them in several calls"
+    )]
+    TooMany {
+        /// How many were asked for.
+        asked: usize,
+        /// How many are allowed.
+        most: usize,
+    },
+    /// A size that no world can have.
+    #[error("{what} of {asked} is not between {least} and {most}")]
+    Size {
+        /// Which size.
+        what: &'static str,
+        /// What was asked for.
+        asked: u32,
+        /// The least.
+        least: u32,
+        /// The most.
+        most: u32,
+    },
+    /// There is no such snapshot.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(String),
+    /// The snapshot was taken under another kernel, whose pages cannot be put back under this one.
+    #[error(
+        "snapshot {id} was taken under Linux {then} and this host runs {now}: start from its files, or boot the former kernel"
+    )]
+    OtherKernel {
+        /// The snapshot.
+        id: String,
+        /// Its kernel.
+        then: String,
+        /// This one.
+        now: String,
+    },
+    /// The image cannot be used.
+    #[error(transparent)]
+    Image(#[from] crate::ImageError),
+    /// The interpreter could not be started or put back.
+    #[error("the interpreter could not be started: {0}")]
+    Interpreter(String),
+    /// The system refused.
+    #[error("cannot make a world: {doing}: {source}; `worldline doctor` says what this host gives")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Something cannot be run in a world.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// The world has ended.
+    #[error("world {0} has ended")]
+    Gone(String),
+    /// The world is paused.
+    #[error("world {0} is paused: resume it first")]
+    Paused(String),
+    /// It is longer than a call may be.
+    #[error("{0} bytes of code, and {most} are the most: write it to a file and run that", most = crate::limits::MAX_CODE)]
+    TooLong(usize),
+    /// Neither a program nor a line.
+    #[error("a command needs at least one word, without zero bytes")]
+    NoCommand,
+    /// The interpreter ended in the middle of the cell. It begins anew, without its former state.
+    #[error("the interpreter ended ({why}); it begins anew, and what it held is lost")]
+    InterpreterEnded {
+        /// What ended it.
+        why: String,
+    },
+    /// The system refused.
+    #[error("cannot run it: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A file cannot be moved in or out.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The world has ended.
+    #[error("world {0} has ended")]
+    Gone(String),
+    /// The world is paused.
+    #[error("world {0} is paused: resume it first")]
+    Paused(String),
+    /// It is longer than one call moves.
+    #[error("{path} is longer than {} MiB: move it in parts", crate::limits::MAX_FILE >> 20)]
+    TooLong {
+        /// The path inside.
+        path: String,
+    },
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path inside.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A moment cannot be kept. The world goes on.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// The world has ended.
+    #[error("world {0} has ended")]
+    Gone(String),
+    /// A name that is too long or empty.
+    #[error("a snapshot's name has 1 to {} characters", crate::limits::MAX_NAME)]
+    Name,
+    /// The world has something that cannot be brought back.
+    #[error("the world cannot be kept at this moment: {0}")]
+    Refused(String),
+    /// The system refused.
+    #[error("cannot keep the world: {doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A stored snapshot cannot be read, written or removed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// There is no such snapshot.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(String),
+    /// Another program uses the folder.
+    #[error("{0} is in use by another worldline: stop that one, or name another folder")]
+    Locked(String),
+    /// The archive is not one of ours.
+    #[error("the archive cannot be read: {0}")]
+    Archive(String),
+    /// The system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}

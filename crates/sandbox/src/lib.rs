@@ -1,0 +1,156 @@
+//! Code worlds: isolated places that run code, keep all of their state, and branch.
+//!
+//! A [`Backend`] makes [`Sandbox`]es. Each has a Python interpreter that keeps its globals from cell
+//! to cell, a shell that keeps its folder and environment, a disk of its own, and nothing else of the
+//! machine it runs on. A [`Snapshot`] is the whole of that at one moment, and never changes; any
+//! number of sandboxes can go on from it.
+//!
+//! The backend here is [`Process`]: worlds are processes in namespaces of their own, under the host's
+//! kernel. A snapshot is files: the pages that the interpreter wrote, the files that the world wrote,
+//! and a plan by which a small loader puts the interpreter back, at its addresses, with its registers,
+//! handlers, open files and process number. A branch maps those pages and copies what it writes, so it
+//! costs what it touches, however large the world is. There is no frozen process anywhere: snapshots
+//! survive the program that took them, and a branch of a branch of a branch is no deeper than a world.
+//!
+//! This crate must never know verses, money, or HTTP.
+//!
+//! ```no_run
+//! use worldline_sandbox::{Backend, Cell, Process, Settings, Spec};
+//!
+//! let process = Process::open(Settings::new("/var/lib/worldline"))?;
+//! let world = process.create(&Spec::default())?;
+//! world.run(&Cell::new("x = 41"), &mut |_, _| ())?;
+//! let point = world.snapshot(Some("before"))?;
+//! for branch in process.branch(&point.id, 3, &Spec::default())? {
+//!     let answer = branch.run(&Cell::new("x += 1; x"), &mut |_, _| ())?;
+//!     assert_eq!(answer.value.as_deref(), Some("42"));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+mod error;
+pub mod image;
+pub mod limits;
+mod model;
+// The agent compiles these two as well, and each side uses its half.
+#[allow(dead_code, unreachable_pub)]
+mod plan;
+mod process;
+#[allow(dead_code, unreachable_pub)]
+mod wire;
+
+pub use error::{CreateError, ExecError, FileError, SnapshotError, StoreError};
+pub use image::{Image, ImageError, Images};
+pub use model::{
+    Cancel, Capability, Cell, Command, Failure, Outcome, Report, Snapshot, Spec, Stats, Stream,
+    child_seed,
+};
+pub use process::{Process, Settings};
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+/// Receives output as it comes.
+pub type Output<'a> = &'a mut dyn FnMut(Stream, &[u8]);
+
+/// Makes worlds, and keeps their snapshots.
+pub trait Backend: Send + Sync {
+    /// Its name, as people choose it.
+    fn name(&self) -> &'static str;
+
+    /// What this host gives and lacks.
+    fn report(&self) -> Report;
+
+    /// A new world.
+    fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError>;
+
+    /// A world that goes on from a snapshot.
+    fn restore(&self, snapshot: &str, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError>;
+
+    /// Worlds that go on from a snapshot, each its own way. All of them, or none.
+    fn branch(
+        &self,
+        snapshot: &str,
+        count: usize,
+        spec: &Spec,
+    ) -> Result<Vec<Arc<dyn Sandbox>>, CreateError> {
+        if count > limits::MAX_BRANCHES {
+            return Err(CreateError::TooMany {
+                asked: count,
+                most: limits::MAX_BRANCHES,
+            });
+        }
+        (0..count)
+            .map(|ordinal| self.restore(snapshot, &spec.child(ordinal as u64)))
+            .collect()
+    }
+
+    /// All snapshots, oldest first.
+    fn snapshots(&self) -> Vec<Snapshot>;
+
+    /// One snapshot.
+    fn snapshot(&self, id: &str) -> Option<Snapshot> {
+        self.snapshots()
+            .into_iter()
+            .find(|snapshot| snapshot.id == id)
+    }
+
+    /// Waits until a snapshot would survive the machine.
+    fn persist(&self, id: &str) -> Result<Snapshot, StoreError>;
+
+    /// Forgets a snapshot. What others are built on stays until they are gone too.
+    fn remove_snapshot(&self, id: &str) -> Result<(), StoreError>;
+
+    /// Writes a snapshot and all that it is built on as one archive (tar).
+    fn export(&self, id: &str, to: &mut dyn std::io::Write) -> Result<(), StoreError>;
+
+    /// Reads an archive; gives the snapshot.
+    fn import(&self, from: &mut dyn std::io::Read) -> Result<Snapshot, StoreError>;
+
+    /// Takes back what nothing refers to any more; gives the bytes.
+    fn collect(&self) -> Result<u64, StoreError>;
+}
+
+/// A world that runs code.
+pub trait Sandbox: Send + Sync {
+    /// Its name, unique on this machine.
+    fn id(&self) -> &str;
+
+    /// The snapshot that it came from.
+    fn origin(&self) -> Option<&str>;
+
+    /// Connections that were open in the snapshot and are closed here, in words.
+    fn closed(&self) -> &[String];
+
+    /// Runs Python in the interpreter; one cell after the other.
+    fn run(&self, cell: &Cell, output: Output) -> Result<Outcome, ExecError>;
+
+    /// Runs a command; gives its exit code.
+    fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError>;
+
+    /// Reads a file.
+    fn read(&self, path: &str) -> Result<Vec<u8>, FileError>;
+
+    /// Writes a file.
+    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), FileError>;
+
+    /// Connects to a server inside.
+    fn connect(&self, port: u16) -> Result<TcpStream, ExecError>;
+
+    /// Stops every process until [`resume`](Self::resume).
+    fn pause(&self) -> Result<(), ExecError>;
+
+    /// Lets every process go on.
+    fn resume(&self) -> Result<(), ExecError>;
+
+    /// Keeps this moment. The world goes on, whatever comes of it.
+    fn snapshot(&self, name: Option<&str>) -> Result<Snapshot, SnapshotError>;
+
+    /// What it uses.
+    fn stats(&self) -> Stats;
+
+    /// Ends it and all that it has; a second call does nothing.
+    fn destroy(&self);
+}

@@ -1,0 +1,32 @@
+//! Every limit of this crate.
+
+use std::time::Duration;
+
+/// Branches in one call.
+pub const MAX_BRANCHES: usize = 256;
+/// Bytes of a cell or a command.
+pub const MAX_CODE: usize = 4 << 20;
+/// Bytes of one file moved by one call.
+pub const MAX_FILE: usize = 256 << 20;
+/// Memory that a world may be given, in MiB.
+pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=1 << 20;
+/// Processors that a world may be given.
+pub const PROCESSORS: std::ops::RangeInclusive<u32> = 1..=256;
+/// Disk that a world may be given, in MiB.
+pub const DISK_MIB: std::ops::RangeInclusive<u32> = 16..=1 << 20;
+/// Processes and threads of a world.
+pub const MAX_PROCESSES: u64 = 512;
+/// Open files of a process. The loader of an image needs room for the files that it maps.
+pub const MAX_OPEN_FILES: u64 = 4096;
+/// Layers beneath a world's disk; beyond it, they become one.
+pub const MAX_DISK_LAYERS: usize = 16;
+/// Characters of a snapshot's name.
+pub const MAX_NAME: usize = 128;
+/// How long an interpreter may take to start.
+pub const START: Duration = Duration::from_secs(120);
+/// How long an interrupted cell may take to stop before its interpreter is ended.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// How often a running call looks whether its caller is still there.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+/// How often disks are measured.
+pub const DISK_WATCH: Duration = Duration::from_secs(1);

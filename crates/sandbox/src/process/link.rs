@@ -1,0 +1,246 @@
+//! The conversation with the agent of one world.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::sys;
+use crate::wire::{self, Take, kind};
+
+/// How long the agent may take for what it does at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Stack of the thread that listens to an agent.
+const LISTENER_STACK: usize = 128 << 10;
+
+/// What an agent says about a call.
+#[derive(Debug)]
+pub(super) enum Event {
+    Output(u8, Vec<u8>),
+    Done(Vec<u8>, Option<OwnedFd>),
+    Failed(String),
+    Exit {
+        code: i32,
+        folder: String,
+        environment: Vec<String>,
+    },
+    Result(Vec<u8>),
+    KernelEnded(i32),
+    /// The world is gone.
+    Gone,
+}
+
+/// A connection to an agent.
+pub(super) struct Link {
+    socket: UnixStream,
+    writing: Mutex<()>,
+    calls: Mutex<HashMap<u32, Sender<Event>>>,
+    next: AtomicU32,
+}
+
+/// A call in progress.
+pub(super) struct Call<'a> {
+    link: &'a Link,
+    /// Its number.
+    pub(super) number: u32,
+    events: Receiver<Event>,
+}
+
+impl Link {
+    /// Starts to listen on a socket.
+    pub(super) fn new(socket: UnixStream) -> io::Result<Arc<Self>> {
+        let link = Arc::new(Self {
+            socket,
+            writing: Mutex::default(),
+            calls: Mutex::default(),
+            next: AtomicU32::new(1),
+        });
+        let listener = Arc::clone(&link);
+        thread::Builder::new()
+            .name("world".into())
+            .stack_size(LISTENER_STACK)
+            .spawn(move || listener.listen())?;
+        Ok(link)
+    }
+
+    /// Ends the conversation; the agent ends with it.
+    pub(super) fn close(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Begins a call.
+    pub(super) fn call(
+        &self,
+        kind: u8,
+        payload: &[u8],
+        descriptors: &[BorrowedFd],
+    ) -> io::Result<Call<'_>> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, events) = channel();
+        self.calls().insert(number, sender);
+        let call = Call {
+            link: self,
+            number,
+            events,
+        };
+        self.tell(kind, number, payload, descriptors)?;
+        Ok(call)
+    }
+
+    /// Says something more about a call.
+    pub(super) fn tell(
+        &self,
+        kind: u8,
+        call: u32,
+        payload: &[u8],
+        descriptors: &[BorrowedFd],
+    ) -> io::Result<()> {
+        if payload.len() > wire::MAX_PAYLOAD {
+            return Err(io::Error::other(format!(
+                "{} bytes in one call; {} are the most",
+                payload.len(),
+                wire::MAX_PAYLOAD
+            )));
+        }
+        let mut frame = wire::header(kind, call, payload.len()).to_vec();
+        frame.extend(payload);
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        sys::send(&self.socket, &frame, descriptors)
+    }
+
+    /// A call whose answer comes at once: its payload, and a descriptor if one came along.
+    pub(super) fn ask(
+        &self,
+        kind: u8,
+        payload: &[u8],
+        descriptors: &[BorrowedFd],
+    ) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+        let call = self.call(kind, payload, descriptors)?;
+        let until = Instant::now() + PATIENCE;
+        let mut said = Vec::new();
+        loop {
+            match call.next(Some(until))? {
+                Event::Done(payload, descriptor) if said.is_empty() => {
+                    return Ok((payload, descriptor));
+                }
+                Event::Done(_, descriptor) => return Ok((said, descriptor)),
+                Event::Output(_, bytes) => said.extend(bytes),
+                Event::Failed(why) => return Err(io::Error::other(why)),
+                Event::Gone => return Err(gone()),
+                other => {
+                    return Err(io::Error::other(format!(
+                        "the agent answered out of turn: {other:?}"
+                    )));
+                }
+            }
+        }
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sender<Event>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listen(&self) {
+        let mut pending = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        let mut carried = None;
+        while let Ok((count @ 1.., descriptor)) = sys::receive(&self.socket, &mut buffer) {
+            pending.extend(&buffer[..count]);
+            carried = descriptor.or(carried);
+            let mut at = 0;
+            while let Some(header) = pending[at..].first_chunk::<{ wire::HEADER }>() {
+                let (length, kind, call) = wire::parse_header(header);
+                let end = at + wire::HEADER + length;
+                if length > wire::MAX_PAYLOAD {
+                    self.close();
+                    break;
+                }
+                if pending.len() < end {
+                    break;
+                }
+                self.dispatch(kind, call, &pending[at + wire::HEADER..end], &mut carried);
+                at = end;
+            }
+            pending.drain(..at);
+        }
+        for (_, caller) in self.calls().drain() {
+            let _ = caller.send(Event::Gone);
+        }
+    }
+
+    /// Gives an event to the caller; one that nobody waits for any more is dropped.
+    fn dispatch(&self, kind: u8, call: u32, payload: &[u8], carried: &mut Option<OwnedFd>) {
+        let mut take = Take(payload);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let event = match kind {
+            kind::OUTPUT => payload
+                .split_first()
+                .map(|(stream, bytes)| Event::Output(*stream, bytes.to_vec())),
+            kind::DONE => Some(Event::Done(payload.to_vec(), carried.take())),
+            kind::FAILED => Some(Event::Failed(text(payload))),
+            kind::RESULT => Some(Event::Result(payload.to_vec())),
+            kind::KERNEL_ENDED => take.u32().map(|code| Event::KernelEnded(code as i32)),
+            kind::EXIT => (|| {
+                let code = take.u32()? as i32;
+                let folder = take.text()?;
+                let environment = take.list()?.into_iter().map(text).collect();
+                Some(Event::Exit {
+                    code,
+                    folder,
+                    environment,
+                })
+            })(),
+            _ => None,
+        };
+        let calls = self.calls();
+        if let (Some(caller), Some(event)) = (calls.get(&call), event) {
+            let _ = caller.send(event);
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The next event; an error of the kind `TimedOut` when it does not come in time.
+    pub(super) fn next(&self, until: Option<Instant>) -> io::Result<Event> {
+        let Some(until) = until else {
+            return Ok(self.events.recv().unwrap_or(Event::Gone));
+        };
+        match self
+            .events
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            Ok(event) => Ok(event),
+            Err(RecvTimeoutError::Disconnected) => Ok(Event::Gone),
+            Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no answer came in time",
+            )),
+        }
+    }
+
+    /// Sends a signal to what the call runs.
+    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
+        self.link.tell(
+            kind::SIGNAL,
+            self.number,
+            &(signal as u32).to_le_bytes(),
+            &[],
+        )
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.link.calls().remove(&self.number);
+    }
+}
+
+/// The world ended under a call.
+pub(super) fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the world ended")
+}

@@ -1,0 +1,416 @@
+//! Worlds as processes under the host's kernel. How each part works stands at the top of its file:
+//! `shell` (an empty world), `world` (one that runs), `capture` (its picture), `store` (what is kept).
+
+mod capture;
+mod cgroup;
+mod descriptors;
+mod disk;
+mod doctor;
+mod filter;
+mod keeper;
+mod link;
+mod shell;
+mod store;
+mod sys;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{CreateError, StoreError};
+use crate::image::{Image, Images};
+use crate::limits::{DISK_MIB, DISK_WATCH, MEMORY_MIB, PROCESSORS};
+use crate::model::{Report, Snapshot, Spec};
+use crate::{Backend, Sandbox};
+
+use cgroup::Hierarchies;
+use keeper::Keeper;
+use shell::{Host, Pool, WORLDS};
+use store::{SNAPSHOTS, Store};
+use world::World;
+
+/// Where things are, and how many worlds are kept ready.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of worlds and snapshots. One program at a time uses it.
+    pub data: PathBuf,
+    /// Folder of images, which any number of programs share.
+    pub images: PathBuf,
+    /// Empty worlds kept ready.
+    pub pool: usize,
+}
+
+impl Settings {
+    /// Everything under one folder; four worlds kept ready.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            images: data.join("images"),
+            data,
+            pool: 4,
+        }
+    }
+}
+
+/// What a start found of a former run.
+#[derive(Clone, Debug, Default)]
+pub struct Reaped {
+    /// Worlds that a killed program had left.
+    pub worlds: usize,
+    /// Control groups removed.
+    pub groups: usize,
+    /// Snapshots that cannot be read, in words.
+    pub problems: Vec<String>,
+}
+
+/// Worlds as processes. Dropping it ends them all; snapshots stay.
+pub struct Process {
+    inner: Arc<Inner>,
+    reaped: Reaped,
+}
+
+/// What worlds need of their backend.
+struct Inner {
+    host: Arc<Host>,
+    store: Arc<Store>,
+    keeper: Keeper,
+    images: Images,
+    pool: Arc<Pool>,
+    worlds: Mutex<BTreeMap<String, Weak<World>>>,
+    /// One template is made at a time.
+    templates: Mutex<()>,
+    _lock: File,
+}
+
+impl Process {
+    /// Opens a folder, after removing what a killed program left there.
+    pub fn open(settings: Settings) -> Result<Self, StoreError> {
+        let io = |doing| move |source| StoreError::Io { doing, source };
+        for folder in [
+            settings.data.clone(),
+            settings.data.join(WORLDS),
+            settings.data.join(SNAPSHOTS),
+            settings.images.clone(),
+        ] {
+            make_passable(&folder).map_err(io("making the data folder"))?;
+        }
+        let data = settings
+            .data
+            .canonicalize()
+            .map_err(io("opening the data folder"))?;
+        let images = settings
+            .images
+            .canonicalize()
+            .map_err(io("opening the folder of images"))?;
+        let lock = File::create(data.join("lock")).map_err(io("opening the data folder"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked(data.display().to_string()));
+            }
+            Err(TryLockError::Error(source)) => return Err(io("locking the data folder")(source)),
+        }
+        let hierarchies = Hierarchies::find();
+        let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
+        let prefix = format!(
+            "{:08x}",
+            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
+        );
+        let mut reaped = Reaped {
+            groups: hierarchies.reap(|name| name.starts_with(&prefix)),
+            ..Reaped::default()
+        };
+        for entry in fs::read_dir(data.join(WORLDS))
+            .map_err(io("reading the data folder"))?
+            .flatten()
+        {
+            fs::remove_dir_all(entry.path()).map_err(io("removing a former world"))?;
+            reaped.worlds += 1;
+        }
+        let (store, problems) =
+            Store::open(data.join(SNAPSHOTS)).map_err(io("reading snapshots"))?;
+        reaped.problems = problems;
+        let agent = sys::program(c"worldline-agent", AGENT).map_err(io("making the agent"))?;
+        let filter = filter::compile()
+            .map_err(|error| io("compiling the filter")(io::Error::other(error)))?;
+        let host = Arc::new(Host {
+            data,
+            images: images.clone(),
+            hierarchies,
+            agent,
+            filter,
+            landlock: doctor::has_landlock(),
+            prefix,
+        });
+        let store = Arc::new(store);
+        let inner = Arc::new(Inner {
+            keeper: Keeper::start(Arc::clone(&store)).map_err(io("starting a thread"))?,
+            images: Images::new(images, host.owner()),
+            pool: Pool::new(Arc::clone(&host), settings.pool).map_err(io("starting a thread"))?,
+            host,
+            store,
+            worlds: Mutex::default(),
+            templates: Mutex::default(),
+            _lock: lock,
+        });
+        watch_disks(Arc::downgrade(&inner)).map_err(io("starting a thread"))?;
+        Ok(Self { inner, reaped })
+    }
+
+    /// What this start removed of a former run.
+    pub fn reaped(&self) -> &Reaped {
+        &self.reaped
+    }
+
+    /// The images that worlds can be made of.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+}
+
+/// A folder that worlds can pass through, as far as this program owns it, and that others cannot list.
+fn make_passable(folder: &Path) -> io::Result<()> {
+    const PASS: u32 = 0o711;
+    if !folder.exists() {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(PASS))?;
+    }
+    Ok(())
+}
+
+/// The agent's program.
+static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+
+impl Inner {
+    fn forget(&self, id: &str) {
+        self.worlds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+    }
+
+    fn living(&self) -> Vec<Arc<World>> {
+        self.worlds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    fn admit(&self, world: World) -> Arc<World> {
+        let world = Arc::new(world);
+        let mut worlds = self.worlds.lock().unwrap_or_else(PoisonError::into_inner);
+        worlds.insert(world.id().to_owned(), Arc::downgrade(&world));
+        world
+    }
+
+    /// A snapshot of an interpreter of an image that has just started: worlds begin from it, which takes
+    /// milliseconds where a start takes seconds.
+    fn template(self: &Arc<Self>, image: &Image) -> Result<Arc<store::Stored>, CreateError> {
+        let _one = self
+            .templates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut hash = Sha256::new();
+        for part in [
+            image.digest.as_str(),
+            world::KERNEL,
+            &sys::kernel_release(),
+            env!("CARGO_PKG_VERSION"),
+        ] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        hash.update(AGENT);
+        let kind = format!("template-{:.16}", format!("{:x}", hash.finalize()));
+        if let Some(stored) = self.store.template(&kind) {
+            return Ok(stored);
+        }
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        // Two of the same kind differ in their addresses, and are never to be taken for each other.
+        let id = shell::fresh(&kind).map_err(io("naming the template"))?;
+        let shell = self.pool.take().map_err(io("making a world"))?;
+        let spec = Spec {
+            disk_mib: 64,
+            ..Spec::default()
+        };
+        let world = World::cold(
+            self,
+            shell,
+            &spec,
+            (image.digest.clone(), image.root.clone()),
+        )?;
+        let stored = world
+            .picture(&id, None, true)
+            .map_err(|error| CreateError::Interpreter(error.to_string()))?;
+        let stored = self.store.add(stored).map_err(io("storing the template"))?;
+        self.keeper.keep(&id);
+        Ok(stored)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        spec: &Spec,
+        stored: &store::Stored,
+    ) -> Result<Arc<World>, CreateError> {
+        check(spec)?;
+        let now = sys::kernel_release();
+        if stored.kernel != now {
+            return Err(CreateError::OtherKernel {
+                id: stored.snapshot.id.clone(),
+                then: stored.kernel.clone(),
+                now,
+            });
+        }
+        let root = self.images.find(&stored.snapshot.image)?.root;
+        let shell = self.pool.take().map_err(|source| CreateError::Io {
+            doing: "making namespaces and a control group",
+            source,
+        })?;
+        World::warm(self, shell, spec, root, stored).map(|world| self.admit(world))
+    }
+}
+
+fn check(spec: &Spec) -> Result<(), CreateError> {
+    let sizes = [
+        ("memory in MiB", spec.memory_mib, MEMORY_MIB),
+        ("a number of processors", spec.vcpus, PROCESSORS),
+        ("disk in MiB", spec.disk_mib, DISK_MIB),
+    ];
+    for (what, asked, allowed) in sizes {
+        if !allowed.contains(&asked) {
+            return Err(CreateError::Size {
+                what,
+                asked,
+                least: *allowed.start(),
+                most: *allowed.end(),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Backend for Process {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn report(&self) -> Report {
+        doctor::report(&self.inner.host.hierarchies)
+    }
+
+    fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        check(spec)?;
+        let image = self
+            .inner
+            .images
+            .find(spec.image.as_deref().unwrap_or(crate::image::DEFAULT))?;
+        let template = self.inner.template(&image)?;
+        Ok(self.inner.begin(spec, &template)?)
+    }
+
+    fn restore(&self, snapshot: &str, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        let stored = self
+            .inner
+            .store
+            .get(snapshot)
+            .filter(|stored| !stored.forgotten && !stored.template);
+        let stored = stored.ok_or_else(|| CreateError::NoSnapshot(snapshot.into()))?;
+        // By default a branch differs from its siblings; where its snapshot's world was reproducible, it
+        // is again, and differs from them in a way that can be repeated.
+        let mut spec = spec.clone();
+        if let (None, Some(seed)) = (spec.seed, stored.snapshot.spec.seed) {
+            let source = self
+                .inner
+                .living()
+                .into_iter()
+                .find(|world| world.id() == stored.snapshot.world);
+            let ordinal = source.map_or(0, |world| world.next_branch());
+            spec.seed = Some(crate::child_seed(seed, ordinal));
+        }
+        Ok(self.inner.begin(&spec, &stored)?)
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        self.inner.store.list()
+    }
+
+    fn snapshot(&self, id: &str) -> Option<Snapshot> {
+        self.inner
+            .store
+            .get(id)
+            .filter(|stored| !stored.forgotten)
+            .map(|stored| stored.snapshot.clone())
+    }
+
+    fn persist(&self, id: &str) -> Result<Snapshot, StoreError> {
+        self.inner.store.keep(id)
+    }
+
+    fn remove_snapshot(&self, id: &str) -> Result<(), StoreError> {
+        self.inner.store.forget(id)
+    }
+
+    fn export(&self, id: &str, to: &mut dyn io::Write) -> Result<(), StoreError> {
+        self.inner.store.export(id, to)
+    }
+
+    fn import(&self, from: &mut dyn io::Read) -> Result<Snapshot, StoreError> {
+        self.inner.store.import(from)
+    }
+
+    fn collect(&self) -> Result<u64, StoreError> {
+        let live: BTreeSet<String> = self
+            .inner
+            .living()
+            .iter()
+            .filter_map(|world| world.origin().map(str::to_owned))
+            .collect();
+        self.inner
+            .store
+            .collect(&live)
+            .map_err(|source| StoreError::Io {
+                doing: "collecting snapshots",
+                source,
+            })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        for world in self.inner.living() {
+            world.destroy();
+        }
+        self.inner.keeper.finish();
+        self.inner.pool.close();
+    }
+}
+
+/// Ends worlds that write more than their disk holds. No quota of the host's is needed for it; a single
+/// file is held to the limit by the kernel.
+fn watch_disks(inner: Weak<Inner>) -> io::Result<()> {
+    let watch = move || loop {
+        std::thread::sleep(DISK_WATCH);
+        let Some(inner) = inner.upgrade() else { return };
+        for world in inner.living() {
+            if world.written() > world.disk_limit() {
+                tracing::warn!(
+                    world = world.id(),
+                    "ended: it wrote more than its disk holds"
+                );
+                world.destroy();
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("disks".into())
+        .spawn(watch)
+        .map(drop)
+}

@@ -1,0 +1,433 @@
+//! Snapshots on disk. Each is a folder:
+//!
+//! ```text
+//! snapshots/ID/pages          memory that this snapshot wrote
+//!              plan           for the loader (see `plan.rs`)
+//!              disk/          files that the world wrote, as an overlay layer
+//!              manifest.json  written last: a folder without one is not a snapshot
+//! ```
+//!
+//! A snapshot names the layers of others that it is built on. They stay as long as it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::disk;
+use crate::error::StoreError;
+use crate::model::Snapshot;
+
+const VERSION: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+/// Folder of snapshots, in the data folder.
+pub(super) const SNAPSHOTS: &str = "snapshots";
+pub(super) const PAGES: &str = "pages";
+pub(super) const PLAN: &str = "plan";
+pub(super) const DISK: &str = "disk";
+
+/// A snapshot and how to go on from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    version: u32,
+    pub(super) snapshot: Snapshot,
+    /// Snapshots whose pages its memory is made of, in the plan's order.
+    pub(super) memory: Vec<String>,
+    /// Snapshots whose files its disk is made of, the top one first.
+    pub(super) disk: Vec<String>,
+    /// Folder and environment of the shell.
+    pub(super) folder: String,
+    pub(super) environment: Vec<String>,
+    /// The kernel whose pages are mapped in its memory.
+    pub(super) kernel: String,
+    /// Forgotten by its owner, and kept for those that are built on it.
+    #[serde(default)]
+    pub(super) forgotten: bool,
+    /// Not made by anyone's wish: an interpreter just started, to begin from.
+    #[serde(default)]
+    pub(super) template: bool,
+}
+
+impl Stored {
+    pub(super) fn new(snapshot: Snapshot, memory: Vec<String>, disk: Vec<String>) -> Self {
+        Self {
+            version: VERSION,
+            snapshot,
+            memory,
+            disk,
+            folder: String::new(),
+            environment: Vec::new(),
+            kernel: super::sys::kernel_release(),
+            forgotten: false,
+            template: false,
+        }
+    }
+}
+
+/// All snapshots of a folder.
+pub(super) struct Store {
+    folder: PathBuf,
+    state: Mutex<State>,
+    /// One snapshot is written at a time.
+    writing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    stored: BTreeMap<String, Arc<Stored>>,
+    /// Which snapshot's pages the file of a device and inode is.
+    files: BTreeMap<(u64, u64), String>,
+}
+
+impl Store {
+    /// Reads a folder, and removes what a killed run left half written. Says what it could not read.
+    pub(super) fn open(folder: PathBuf) -> io::Result<(Self, Vec<String>)> {
+        fs::create_dir_all(&folder)?;
+        let mut state = State::default();
+        let mut problems = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            match fs::read(path.join(MANIFEST)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
+                Err(error) => problems.push(format!("{}: {error}", path.display())),
+                Ok(bytes) => match serde_json::from_slice::<Stored>(&bytes) {
+                    Ok(stored) if stored.version == VERSION => {
+                        if let Ok(meta) = fs::metadata(path.join(PAGES)) {
+                            state
+                                .files
+                                .insert((meta.dev(), meta.ino()), stored.snapshot.id.clone());
+                        }
+                        state
+                            .stored
+                            .insert(stored.snapshot.id.clone(), Arc::new(stored));
+                    }
+                    Ok(stored) => problems.push(format!(
+                        "{}: version {} is not known here",
+                        path.display(),
+                        stored.version
+                    )),
+                    Err(error) => problems.push(format!("{}: {error}", path.display())),
+                },
+            }
+        }
+        Ok((
+            Self {
+                folder,
+                state: Mutex::new(state),
+                writing: Mutex::default(),
+            },
+            problems,
+        ))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder of a snapshot.
+    pub(super) fn path(&self, id: &str) -> PathBuf {
+        self.folder.join(id)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Stored>> {
+        self.state().stored.get(id).cloned()
+    }
+
+    /// A template whose name begins so.
+    pub(super) fn template(&self, kind: &str) -> Option<Arc<Stored>> {
+        self.state()
+            .stored
+            .values()
+            .find(|stored| stored.template && stored.snapshot.id.starts_with(kind))
+            .cloned()
+    }
+
+    /// Those that people made, oldest first.
+    pub(super) fn list(&self) -> Vec<Snapshot> {
+        let state = self.state();
+        let shown = state
+            .stored
+            .values()
+            .filter(|stored| !stored.forgotten && !stored.template);
+        let mut all: Vec<_> = shown.map(|stored| stored.snapshot.clone()).collect();
+        all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        all
+    }
+
+    /// The layer that is the file of a device and inode.
+    pub(super) fn layer_of(&self, device: u64, inode: u64) -> Option<String> {
+        self.state().files.get(&(device, inode)).cloned()
+    }
+
+    /// Takes in a snapshot whose parts are in its folder. It can be used at once; [`keep`](Self::keep)
+    /// makes it last.
+    pub(super) fn add(&self, stored: Stored) -> io::Result<Arc<Stored>> {
+        let id = stored.snapshot.id.clone();
+        let meta = fs::metadata(self.path(&id).join(PAGES))?;
+        let stored = Arc::new(stored);
+        let mut state = self.state();
+        state.files.insert((meta.dev(), meta.ino()), id.clone());
+        state.stored.insert(id, Arc::clone(&stored));
+        Ok(stored)
+    }
+
+    /// Writes a snapshot so that it survives the machine: its parts first, its manifest last.
+    pub(super) fn keep(&self, id: &str) -> Result<Snapshot, StoreError> {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(id)
+    }
+
+    fn write(&self, id: &str) -> Result<Snapshot, StoreError> {
+        let io = |doing| move |source| StoreError::Io { doing, source };
+        let stored = self
+            .get(id)
+            .ok_or_else(|| StoreError::NoSnapshot(id.into()))?;
+        if stored.snapshot.durable {
+            return Ok(stored.snapshot.clone());
+        }
+        let folder = self.path(id);
+        let digest = sync_and_digest(&folder).map_err(io("writing a snapshot"))?;
+        let mut stored = Stored::clone(&stored);
+        // What it is built on has to last too; those were taken before it.
+        for layer in stored
+            .memory
+            .iter()
+            .chain(&stored.disk)
+            .filter(|layer| *layer != id)
+        {
+            if self.get(layer).is_some_and(|layer| !layer.snapshot.durable) {
+                self.write(layer)?;
+            }
+        }
+        stored.snapshot.digest = digest;
+        stored.snapshot.durable = true;
+        self.write_manifest(&stored)
+            .map_err(io("writing a snapshot's manifest"))?;
+        let snapshot = stored.snapshot.clone();
+        let mut state = self.state();
+        // It may have been forgotten meanwhile.
+        if let Some(now) = state.stored.get(id) {
+            stored.forgotten = now.forgotten;
+            state.stored.insert(id.into(), Arc::new(stored));
+        }
+        Ok(snapshot)
+    }
+
+    fn write_manifest(&self, stored: &Stored) -> io::Result<()> {
+        let folder = self.path(&stored.snapshot.id);
+        let part = folder.join("manifest.part");
+        let mut file = File::create(&part)?;
+        file.write_all(&serde_json::to_vec_pretty(stored)?)?;
+        file.sync_all()?;
+        fs::rename(&part, folder.join(MANIFEST))?;
+        File::open(&folder)?.sync_all()
+    }
+
+    /// Forgets a snapshot.
+    pub(super) fn forget(&self, id: &str) -> Result<(), StoreError> {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = self
+            .get(id)
+            .filter(|stored| !stored.forgotten)
+            .ok_or_else(|| StoreError::NoSnapshot(id.into()))?;
+        let forgotten = Stored {
+            forgotten: true,
+            ..Stored::clone(&stored)
+        };
+        if forgotten.snapshot.durable {
+            self.write_manifest(&forgotten)
+                .map_err(|source| StoreError::Io {
+                    doing: "forgetting a snapshot",
+                    source,
+                })?;
+        }
+        self.state().stored.insert(id.into(), Arc::new(forgotten));
+        Ok(())
+    }
+
+    /// Removes forgotten snapshots that nothing is built on, neither a snapshot nor one of the `live`
+    /// worlds' origins. Gives the bytes taken back.
+    pub(super) fn collect(&self, live: &BTreeSet<String>) -> io::Result<u64> {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let mut needed: BTreeSet<String> = BTreeSet::new();
+        let roots = state
+            .stored
+            .values()
+            .filter(|stored| !stored.forgotten || live.contains(&stored.snapshot.id));
+        for stored in roots {
+            needed.insert(stored.snapshot.id.clone());
+            needed.extend(stored.memory.iter().chain(&stored.disk).cloned());
+        }
+        let unneeded: Vec<String> = state
+            .stored
+            .keys()
+            .filter(|id| !needed.contains(*id))
+            .cloned()
+            .collect();
+        let mut bytes = 0;
+        for id in unneeded {
+            let folder = self.path(&id);
+            bytes += disk::size(&folder);
+            // Without its manifest it is no snapshot, whatever happens next.
+            let _ = fs::remove_file(folder.join(MANIFEST));
+            fs::remove_dir_all(&folder)?;
+            state.stored.remove(&id);
+            state.files.retain(|_, owner| *owner != id);
+        }
+        Ok(bytes)
+    }
+
+    /// Writes a snapshot and all that it is built on as a tar archive.
+    pub(super) fn export(&self, id: &str, to: &mut dyn Write) -> Result<(), StoreError> {
+        self.keep(id)?;
+        let stored = self
+            .get(id)
+            .ok_or_else(|| StoreError::NoSnapshot(id.into()))?;
+        let mut all: BTreeSet<&String> = stored.memory.iter().chain(&stored.disk).collect();
+        all.insert(&stored.snapshot.id);
+        let write = || -> io::Result<()> {
+            let mut archive = tar::Builder::new(to);
+            archive.follow_symlinks(false);
+            archive.append_data(&mut header(id.len()), "worldline-snapshot", id.as_bytes())?;
+            for layer in all {
+                archive.append_dir_all(format!("{SNAPSHOTS}/{layer}"), self.path(layer))?;
+            }
+            archive.finish()
+        };
+        write().map_err(|source| StoreError::Io {
+            doing: "writing an archive",
+            source,
+        })
+    }
+
+    /// Reads an archive.
+    pub(super) fn import(&self, from: &mut dyn Read) -> Result<Snapshot, StoreError> {
+        let bad = |what: String| StoreError::Archive(what);
+        let io = |source| StoreError::Io {
+            doing: "reading an archive",
+            source,
+        };
+        let mut archive = tar::Archive::new(from);
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_ownerships(true);
+        archive.set_unpack_xattrs(true);
+        let mut id = String::new();
+        let staging = self.folder.join(".import");
+        let _ = fs::remove_dir_all(&staging);
+        fs::create_dir_all(&staging).map_err(io)?;
+        for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
+            let mut entry = entry.map_err(|error| bad(error.to_string()))?;
+            let path = entry
+                .path()
+                .map_err(|error| bad(error.to_string()))?
+                .into_owned();
+            if path == Path::new("worldline-snapshot") {
+                (&mut entry).take(256).read_to_string(&mut id).map_err(io)?;
+            } else if path.starts_with(SNAPSHOTS) {
+                // `unpack_in` refuses paths that lead elsewhere.
+                entry
+                    .unpack_in(&staging)
+                    .map_err(|error| bad(error.to_string()))?;
+            }
+        }
+        let placed = self.place(&staging.join(SNAPSHOTS));
+        let _ = fs::remove_dir_all(&staging);
+        placed?;
+        self.get(&id)
+            .map(|stored| stored.snapshot.clone())
+            .ok_or_else(|| bad("it holds no snapshot".into()))
+    }
+
+    /// Takes in the snapshots of a folder, each after a look at its digest.
+    fn place(&self, staging: &Path) -> Result<(), StoreError> {
+        let bad = |what: String| StoreError::Archive(what);
+        let io = |source| StoreError::Io {
+            doing: "reading an archive",
+            source,
+        };
+        for entry in fs::read_dir(staging).map_err(|_| bad("it is empty".into()))? {
+            let entry = entry.map_err(io)?;
+            let id = entry.file_name().to_string_lossy().into_owned();
+            if self.get(&id).is_some() {
+                continue;
+            }
+            let bytes = fs::read(entry.path().join(MANIFEST))
+                .map_err(|_| bad(format!("{id} has no manifest")))?;
+            let stored: Stored =
+                serde_json::from_slice(&bytes).map_err(|error| bad(format!("{id}: {error}")))?;
+            if stored.version != VERSION || stored.snapshot.id != id {
+                return Err(bad(format!(
+                    "{id} is of version {} or of another name",
+                    stored.version
+                )));
+            }
+            let digest = sync_and_digest(&entry.path()).map_err(io)?;
+            if digest != stored.snapshot.digest {
+                return Err(bad(format!(
+                    "{id} was changed: its digest is {digest}, and its manifest says {}",
+                    stored.snapshot.digest
+                )));
+            }
+            fs::rename(entry.path(), self.path(&id)).map_err(io)?;
+            self.add(stored).map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+fn header(length: usize) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(length as u64);
+    header.set_mode(0o644);
+    header
+}
+
+/// Writes everything under a folder to the disk; gives the digest of it all: of each path, kind and
+/// content, in order of names, the manifest aside.
+fn sync_and_digest(folder: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    walk(folder, Path::new(""), &mut hash)?;
+    Ok(format!("sha256:{:x}", hash.finalize()))
+}
+
+fn walk(root: &Path, inside: &Path, hash: &mut Sha256) -> io::Result<()> {
+    let mut names: Vec<_> = fs::read_dir(root.join(inside))?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<io::Result<_>>()?;
+    names.sort();
+    for name in names {
+        let path = inside.join(&name);
+        if inside.as_os_str().is_empty() && name.to_string_lossy().starts_with("manifest.") {
+            continue;
+        }
+        let full = root.join(&path);
+        let meta = fs::symlink_metadata(&full)?;
+        hash.update(path.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(meta.mode().to_le_bytes());
+        if meta.is_dir() {
+            walk(root, &path, hash)?;
+        } else if meta.is_symlink() {
+            hash.update(fs::read_link(&full)?.as_os_str().as_encoded_bytes());
+        } else if meta.is_file() {
+            let mut file = File::open(&full)?;
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                let count = file.read(&mut buffer)?;
+                if count == 0 {
+                    break;
+                }
+                hash.update(&buffer[..count]);
+            }
+            file.sync_all()?;
+        }
+        hash.update([0]);
+    }
+    File::open(root.join(inside))?.sync_all()
+}

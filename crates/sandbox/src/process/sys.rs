@@ -1,0 +1,686 @@
+//! System calls that the standard library does not offer. All of this crate's `unsafe` code is in
+//! this file, each part behind a safe function.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use libc::{c_int, c_long, c_void};
+
+/// Every namespace that a world has for itself.
+pub(super) const NAMESPACES: u64 = (libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP) as u64;
+
+fn check(answer: c_long) -> io::Result<c_long> {
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer)
+    }
+}
+
+fn path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::other("a zero byte in a path"))
+}
+
+/// An anonymous file with these bytes, which can be executed.
+pub(super) fn program(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: a valid name; the descriptor is new and ours.
+    let fd = unsafe {
+        OwnedFd::from_raw_fd(
+            check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC).into())? as RawFd,
+        )
+    };
+    let mut file = File::from(fd);
+    io::Write::write_all(&mut file, bytes)?;
+    Ok(file.into())
+}
+
+/// A process that this one started, held so that its number cannot be taken by another.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// Its number.
+    pub(super) pid: i32,
+    handle: OwnedFd,
+}
+
+impl Child {
+    /// Ends it, and everything in its process namespace if it is the first there; waits for that.
+    pub(super) fn end(&self) -> io::Result<()> {
+        self.signal(libc::SIGKILL)?;
+        // SAFETY: plain numbers; a null status is allowed.
+        check(unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) }.into())
+            .map(drop)
+    }
+
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: c_int) -> io::Result<()> {
+        // SAFETY: an open handle, plain numbers, no further information.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.handle.as_raw_fd(),
+                signal,
+                0,
+                0,
+            )
+        })
+        .map(drop)
+    }
+}
+
+/// Starts `program` in new namespaces (of `flags`) and, where given, in a cgroup of version 2. `control`
+/// becomes its descriptor 3, `folders` 4 and 5; it has no other, and no argument. It waits there for one byte,
+/// then becomes the first user of its namespace.
+pub(super) fn start(
+    program: BorrowedFd,
+    flags: u64,
+    cgroup: Option<BorrowedFd>,
+    control: UnixStream,
+    folders: [&Path; 2],
+) -> io::Result<Child> {
+    let folders = [path(folders[0])?, path(folders[1])?];
+    let mut handle: c_int = -1;
+    // SAFETY: all zeros are valid arguments.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = &raw mut handle as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        const INTO_CGROUP: u64 = 1 << 33;
+        arguments.flags |= INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    let arguments_of_it = [c"".as_ptr(), std::ptr::null()];
+    // An area that the C library registers with the kernel would not be there any more when the agent
+    // has become another process.
+    let environment_of_it = [
+        c"GLIBC_TUNABLES=glibc.pthread.rseq=0".as_ptr(),
+        std::ptr::null(),
+    ];
+    let null = c"/dev/null".as_ptr();
+    let (program, control) = (program.as_raw_fd(), control.as_raw_fd());
+    // SAFETY: without CLONE_VM this is a fork. The child, a copy of one thread of possibly many, makes
+    // system calls only: no allocation, no lock, no return.
+    let pid = unsafe {
+        let pid = libc::syscall(
+            libc::SYS_clone3,
+            &raw mut arguments,
+            size_of::<libc::clone_args>(),
+        );
+        if pid == 0 {
+            // Above the numbers that are given away below.
+            let program = libc::syscall(libc::SYS_fcntl, program, libc::F_DUPFD_CLOEXEC, 10);
+            let control = libc::syscall(libc::SYS_fcntl, control, libc::F_DUPFD_CLOEXEC, 10);
+            libc::syscall(libc::SYS_dup2, control, 3);
+            let zero = libc::syscall(libc::SYS_open, null, libc::O_RDWR | libc::O_CLOEXEC);
+            for fd in 0..3 {
+                libc::syscall(libc::SYS_dup2, zero, fd);
+            }
+            libc::syscall(libc::SYS_setsid);
+            // Opened here and now: in the mount namespace where they are needed, by one who may.
+            for (fd, folder) in [(4, folders[0].as_ptr()), (5, folders[1].as_ptr())] {
+                let opened = libc::syscall(
+                    libc::SYS_open,
+                    folder,
+                    libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
+                );
+                libc::syscall(libc::SYS_dup2, opened, fd);
+            }
+            // The parent maps users meanwhile; only the first of those has rights in the namespaces.
+            let mut go = 0u8;
+            libc::syscall(libc::SYS_read, 3, &raw mut go, 1);
+            libc::syscall(libc::SYS_setgroups, 0, 0);
+            libc::syscall(libc::SYS_setresgid, 0, 0, 0);
+            libc::syscall(libc::SYS_setresuid, 0, 0, 0);
+            libc::syscall(
+                libc::SYS_execveat,
+                program,
+                c"".as_ptr(),
+                arguments_of_it.as_ptr(),
+                environment_of_it.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            );
+            libc::syscall(libc::SYS_exit_group, 127);
+        }
+        pid
+    };
+    let pid = check(pid)?;
+    // SAFETY: the kernel made this descriptor for us.
+    Ok(Child {
+        pid: pid as i32,
+        handle: unsafe { OwnedFd::from_raw_fd(handle) },
+    })
+}
+
+/// Sends all bytes, and the descriptors with the first of them.
+pub(super) fn send(
+    socket: &UnixStream,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd],
+) -> io::Result<()> {
+    let fds: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let length = size_of_val(&fds[..]) as u32;
+    // SAFETY: a computation.
+    let mut control = vec![0u64; unsafe { libc::CMSG_SPACE(length) as usize }.div_ceil(8)];
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr() as *mut c_void,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: zeros are a valid message; all its pointers outlive the call; the control buffer has
+    // the space that its macros ask for.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if !fds.is_empty() {
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(length) as usize;
+            let first = libc::CMSG_FIRSTHDR(&raw const message);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = libc::CMSG_LEN(length) as usize;
+            std::ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(first).cast(), fds.len());
+        }
+        check(libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) as c_long)?
+    };
+    io::Write::write_all(&mut &*socket, &bytes[sent as usize..])
+}
+
+/// Reads what is there, and at most one descriptor that came with it.
+pub(super) fn receive(
+    socket: &UnixStream,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut control = [0u64; 4];
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: as in `send`; a descriptor that arrives is new and ours.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        let count = check(libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut message,
+            libc::MSG_CMSG_CLOEXEC,
+        ) as c_long)?;
+        let first = libc::CMSG_FIRSTHDR(&raw const message);
+        let carried = !first.is_null() && (*first).cmsg_type == libc::SCM_RIGHTS;
+        let fd = carried
+            .then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(first).cast::<RawFd>().read_unaligned()));
+        Ok((count as usize, fd))
+    }
+}
+
+/// Makes a copy-on-write copy of a file's contents, where the file system can.
+pub(super) fn reflink(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: two open files.
+    check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }.into()).map(drop)
+}
+
+/// Makes a special file.
+pub(super) fn make_node(at: &Path, mode: u32, device: u64) -> io::Result<()> {
+    let at = path(at)?;
+    // SAFETY: a valid path.
+    check(unsafe { libc::mknod(at.as_ptr(), mode, device) }.into()).map(drop)
+}
+
+/// An extended attribute of a file or link itself; `None` if it has none.
+pub(super) fn attribute(of: &Path, name: &CStr) -> Option<Vec<u8>> {
+    let of = path(of).ok()?;
+    let mut value = vec![0u8; 4096];
+    // SAFETY: valid names, and a buffer of the given length.
+    let length = unsafe {
+        libc::lgetxattr(
+            of.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}
+
+/// Sets an extended attribute.
+pub(super) fn set_attribute(of: &Path, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let of = path(of)?;
+    // SAFETY: valid names, and a value of the given length.
+    check(
+        unsafe {
+            libc::lsetxattr(
+                of.as_ptr(),
+                name.as_ptr(),
+                value.as_ptr().cast(),
+                value.len(),
+                0,
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}
+
+/// Sets a file's times of access and change: seconds and nanoseconds each.
+pub(super) fn set_times(of: &Path, times: [(i64, i64); 2]) -> io::Result<()> {
+    let of = path(of)?;
+    let times = times.map(|(tv_sec, tv_nsec)| libc::timespec { tv_sec, tv_nsec });
+    // SAFETY: a valid path and two times.
+    check(
+        unsafe {
+            libc::utimensat(
+                libc::AT_FDCWD,
+                of.as_ptr(),
+                times.as_ptr(),
+                libc::AT_SYMLINK_NOFOLLOW,
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}
+
+/// Whether two descriptors of a process are one open file.
+pub(super) fn same_file(pid: i32, one: i32, other: i32) -> bool {
+    const KCMP_FILE: c_int = 0;
+    // SAFETY: plain numbers.
+    unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, one, other) == 0 }
+}
+
+/// A copy of another process's descriptor.
+pub(super) fn descriptor_of(pid: i32, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; both descriptors are new and ours.
+    unsafe {
+        let handle =
+            OwnedFd::from_raw_fd(check(libc::syscall(libc::SYS_pidfd_open, pid, 0))? as RawFd);
+        let fd = check(libc::syscall(
+            libc::SYS_pidfd_getfd,
+            handle.as_raw_fd(),
+            number,
+            0,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// A number that a socket option holds.
+pub(super) fn socket_option(socket: &OwnedFd, option: c_int) -> io::Result<c_int> {
+    let (mut value, mut length): (c_int, u32) = (0, 4);
+    // SAFETY: a place for an integer, and its length.
+    check(
+        unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        }
+        .into(),
+    )?;
+    Ok(value)
+}
+
+/// The address that a socket is bound to, as the kernel writes it.
+pub(super) fn socket_address(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut address = vec![0u8; 128];
+    let mut length = address.len() as u32;
+    // SAFETY: a buffer and its length.
+    check(
+        unsafe {
+            libc::getsockname(
+                socket.as_raw_fd(),
+                address.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        }
+        .into(),
+    )?;
+    address.truncate(length as usize);
+    Ok(address)
+}
+
+/// Bytes that wait in a pipe or socket.
+pub(super) fn waiting(fd: &OwnedFd) -> io::Result<usize> {
+    let mut count: c_int = 0;
+    // SAFETY: a place for an integer.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) }.into())?;
+    Ok(count as usize)
+}
+
+/// Reads another process's memory; gives how much could be read.
+pub(super) fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: address as *mut c_void,
+        iov_len: buffer.len(),
+    };
+    // SAFETY: the local part is a buffer of ours; the remote one is checked by the kernel.
+    check(
+        unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) }
+            as c_long,
+    )
+    .map(|count| count as usize)
+}
+
+/// A range of pages that `pagemap` reports.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct PageRange {
+    /// First address.
+    pub(super) start: u64,
+    /// First address after it.
+    pub(super) end: u64,
+    categories: u64,
+}
+
+impl PageRange {
+    /// A range that nothing reported.
+    pub(super) fn new(start: u64, end: u64) -> Self {
+        Self {
+            start,
+            end,
+            categories: 0,
+        }
+    }
+}
+
+/// Pages between two addresses that hold something of the process's own: written, not merely mapped
+/// from a file. `shared` asks for all that is there instead. Gives ranges from `start` on, and where
+/// it stopped.
+pub(super) fn written_pages(
+    pagemap: &File,
+    start: u64,
+    end: u64,
+    shared: bool,
+    ranges: &mut Vec<PageRange>,
+) -> io::Result<()> {
+    const FILE: u64 = 4;
+    const PRESENT: u64 = 8;
+    const SWAPPED: u64 = 16;
+    const PFNZERO: u64 = 32;
+    const BATCH: usize = 4096;
+    let mut at = start;
+    let mut batch = vec![PageRange::default(); BATCH];
+    while at < end {
+        let must = if shared { 0 } else { FILE | PFNZERO };
+        let mut arguments = [
+            96,
+            0,
+            at,
+            end,
+            0,
+            batch.as_mut_ptr() as u64,
+            BATCH as u64,
+            0,
+            must,
+            must,
+            PRESENT | SWAPPED,
+            PRESENT,
+        ];
+        const PAGEMAP_SCAN: u64 = 0xc060_6610;
+        // SAFETY: `struct pm_scan_arg`, with a vector of the given length.
+        let count = check(
+            unsafe {
+                libc::ioctl(
+                    pagemap.as_raw_fd(),
+                    PAGEMAP_SCAN as _,
+                    arguments.as_mut_ptr(),
+                )
+            }
+            .into(),
+        )?;
+        ranges.extend(&batch[..count as usize]);
+        at = arguments[4];
+    }
+    Ok(())
+}
+
+/// A process that this thread has stopped and may look into. It goes on when this is dropped.
+pub(super) struct Stopped {
+    pid: i32,
+    /// Signals that came meanwhile; they are sent again when it goes on.
+    held: RefCell<Vec<c_int>>,
+}
+
+/// `struct user_regs_struct`, as 27 numbers: r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx,
+/// rdx, rsi, rdi, orig_rax, rip, cs, flags, rsp, ss, and the bases and selectors of segments.
+pub(super) type Registers = [u64; 27];
+
+/// Places in [`Registers`].
+pub(super) mod register {
+    pub(in super::super) const RAX: usize = 10;
+    pub(in super::super) const ORIG_RAX: usize = 15;
+    pub(in super::super) const RIP: usize = 16;
+    pub(in super::super) const RSP: usize = 19;
+}
+
+impl Stopped {
+    /// Stops a process, wherever it is.
+    pub(super) fn stop(pid: i32) -> io::Result<Self> {
+        ptrace(
+            libc::PTRACE_SEIZE,
+            pid,
+            0,
+            libc::PTRACE_O_TRACESYSGOOD as usize,
+        )?;
+        let stopped = Self {
+            pid,
+            held: RefCell::default(),
+        };
+        ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0)?;
+        stopped.wait()?;
+        stopped.restart_interrupted_call()?;
+        Ok(stopped)
+    }
+
+    /// Waits until it stops for us; a signal on its way is held back.
+    fn wait(&self) -> io::Result<()> {
+        loop {
+            let mut status = 0;
+            // SAFETY: a place for the status.
+            check(unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) }.into())?;
+            if !libc::WIFSTOPPED(status) {
+                return Err(io::Error::other("the process ended"));
+            }
+            let signal = libc::WSTOPSIG(status);
+            let ours = signal & 0x7f == libc::SIGTRAP || status >> 16 == libc::PTRACE_EVENT_STOP;
+            if ours {
+                return Ok(());
+            }
+            self.held.borrow_mut().push(signal);
+            ptrace(libc::PTRACE_SYSCALL, self.pid, 0, 0)?;
+        }
+    }
+
+    /// A call that was interrupted by the stop is made again from its beginning, or reports that it was
+    /// interrupted where its rest cannot be known; the kernel would do so itself, had we not looked.
+    fn restart_interrupted_call(&self) -> io::Result<()> {
+        const AGAIN: [i64; 3] = [-512, -513, -514];
+        const REST: i64 = -516;
+        const SYSCALL_LENGTH: u64 = 2;
+        let mut registers = self.registers()?;
+        if registers[register::ORIG_RAX] as i64 >= 0 {
+            let answer = registers[register::RAX] as i64;
+            if AGAIN.contains(&answer) {
+                registers[register::RAX] = registers[register::ORIG_RAX];
+                registers[register::RIP] -= SYSCALL_LENGTH;
+            } else if answer == REST {
+                registers[register::RAX] = -i64::from(libc::EINTR) as u64;
+            }
+            registers[register::ORIG_RAX] = u64::MAX;
+            self.set_registers(&registers)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn registers(&self) -> io::Result<Registers> {
+        let mut registers = [0; 27];
+        ptrace(
+            libc::PTRACE_GETREGS,
+            self.pid,
+            0,
+            registers.as_mut_ptr() as usize,
+        )?;
+        Ok(registers)
+    }
+
+    fn set_registers(&self, registers: &Registers) -> io::Result<()> {
+        ptrace(
+            libc::PTRACE_SETREGS,
+            self.pid,
+            0,
+            registers.as_ptr() as usize,
+        )
+    }
+
+    /// Floating-point and vector registers, as the processor saves them.
+    pub(super) fn extended(&self) -> io::Result<Vec<u8>> {
+        const NT_X86_XSTATE: usize = 0x202;
+        let mut state = vec![0u8; 16 << 10];
+        let mut part = libc::iovec {
+            iov_base: state.as_mut_ptr().cast(),
+            iov_len: state.len(),
+        };
+        ptrace(
+            libc::PTRACE_GETREGSET,
+            self.pid,
+            NT_X86_XSTATE,
+            &raw mut part as usize,
+        )?;
+        state.truncate(part.iov_len);
+        Ok(state)
+    }
+
+    pub(super) fn signal_mask(&self) -> io::Result<u64> {
+        const PTRACE_GETSIGMASK: u32 = 0x420a;
+        let mut mask = 0u64;
+        ptrace(PTRACE_GETSIGMASK, self.pid, 8, &raw mut mask as usize)?;
+        Ok(mask)
+    }
+
+    /// Address and length of the list of robust locks.
+    pub(super) fn robust_list(&self) -> io::Result<[u64; 2]> {
+        let (mut head, mut length) = (0u64, 0u64);
+        // SAFETY: places for two numbers.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_get_robust_list,
+                self.pid,
+                &raw mut head,
+                &raw mut length,
+            )
+        })?;
+        Ok([head, length])
+    }
+
+    /// Makes the stopped process make a system call, by way of the instruction at `instruction`.
+    pub(super) fn call(
+        &self,
+        instruction: u64,
+        number: c_long,
+        arguments: [u64; 4],
+    ) -> io::Result<i64> {
+        let saved = self.registers()?;
+        let mut registers = saved;
+        registers[register::RAX] = number as u64;
+        registers[register::ORIG_RAX] = u64::MAX;
+        registers[register::RIP] = instruction;
+        // rdi, rsi, rdx, r10
+        for (place, argument) in [14, 13, 12, 7].into_iter().zip(arguments) {
+            registers[place] = argument;
+        }
+        self.set_registers(&registers)?;
+        let answer = self.step().and_then(|()| self.registers());
+        self.set_registers(&saved)?;
+        Ok(answer?[register::RAX] as i64)
+    }
+
+    /// Into a system call and out of it.
+    fn step(&self) -> io::Result<()> {
+        for _ in 0..2 {
+            ptrace(libc::PTRACE_SYSCALL, self.pid, 0, 0)?;
+            self.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = ptrace(libc::PTRACE_DETACH, self.pid, 0, 0);
+        for signal in self.held.borrow_mut().drain(..) {
+            // SAFETY: plain numbers.
+            unsafe { libc::kill(self.pid, signal) };
+        }
+    }
+}
+
+fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> io::Result<()> {
+    // SAFETY: each caller passes what its request asks for, with buffers that outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_ptrace, c_long::from(request), pid, address, data) })
+        .map(drop)
+}
+
+/// Whether this process is the machine's administrator.
+pub(super) fn is_root() -> bool {
+    // SAFETY: it cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// This process's user and group.
+pub(super) fn identity() -> (u32, u32) {
+    // SAFETY: they cannot fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// The kernel's release.
+pub(super) fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// Ends a process of a former run.
+pub(super) fn kill(pid: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// The version of the kernel's landlock; 0 where it has none.
+pub(super) fn landlock_version() -> i32 {
+    const VERSION: c_int = 1;
+    // SAFETY: asks for a number, and passes nothing.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, VERSION).max(0) as i32 }
+}
+
+/// A new file that only its owner may read: it will hold a world's memory.
+pub(super) fn private_file(at: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(at)
+}

@@ -1,0 +1,813 @@
+//! One world of this backend.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::capture::{self, Failure, Picture};
+use super::link::{Event, gone};
+use super::shell::{Shell, fresh};
+use super::store::{DISK, PAGES, PLAN, Stored};
+use super::{Inner, disk, sys};
+use crate::error::{CreateError, ExecError, FileError, SnapshotError};
+use crate::limits::{GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE, MAX_NAME, START};
+use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
+use crate::wire::{self, Put, kind};
+use crate::{Output, Sandbox};
+
+/// The interpreter's program: what every cell goes through.
+pub(super) const KERNEL: &str = include_str!("../../kernel/kernel.py");
+/// Where it stands in a world.
+const KERNEL_PATH: &str = "/usr/lib/worldline-kernel.py";
+/// Modules that are loaded before the first cell.
+const PRELOAD: &str = "numpy pandas matplotlib.pyplot";
+/// What a command's exit code is when its time was over.
+const TIMED_OUT: i32 = 124;
+/// What it is when its caller went away.
+const CANCELLED: i32 = 137;
+
+const ENVIRONMENT: [&str; 7] = [
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "USER=root",
+    "LANG=C.UTF-8",
+    "TERM=xterm-256color",
+    "OPENBLAS_NUM_THREADS=1",
+    "OMP_NUM_THREADS=1",
+];
+/// For the interpreter alone. It must be one thread without registered restartable sequences: that is
+/// what its image can hold.
+const KERNEL_ENVIRONMENT: [&str; 4] = [
+    "MPLBACKEND=Agg",
+    "PYTHONUNBUFFERED=1",
+    "PYTHONDONTWRITEBYTECODE=1",
+    "GLIBC_TUNABLES=glibc.pthread.rseq=0",
+];
+/// Runs a line, and writes the folder and the exported variables to descriptor 9 when it ends.
+const LINE: &str =
+    r#"trap '{ pwd -P | tr -d "\n"; printf "\0"; env -0; } >&9 2>/dev/null' EXIT; eval "$1" 9>&-"#;
+
+pub(super) struct World {
+    inner: Arc<Inner>,
+    shell: Shell,
+    spec: Spec,
+    image: String,
+    origin: Option<String>,
+    closed: Vec<String>,
+    /// Snapshots whose files lie under this world's, the top one first.
+    disk: Vec<String>,
+    interpreter: Mutex<Interpreter>,
+    /// One cell after the other.
+    cells: Mutex<()>,
+    /// Held while files are written from outside, and while the disk is copied.
+    files: Mutex<()>,
+    kept: Mutex<Kept>,
+    paused: AtomicBool,
+    ended: AtomicBool,
+    branches: AtomicU64,
+}
+
+/// What the shell keeps from line to line.
+#[derive(Clone)]
+struct Kept {
+    folder: String,
+    environment: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Interpreter {
+    /// Its number on this host.
+    pid: i32,
+    /// Whether it came from an image.
+    loaded: bool,
+}
+
+impl World {
+    /// A world whose interpreter starts from its beginning.
+    pub(super) fn cold(
+        inner: &Arc<Inner>,
+        shell: Shell,
+        spec: &Spec,
+        image: (String, PathBuf),
+    ) -> Result<Self, CreateError> {
+        let world = Self::new(inner, shell, spec, image.0, None, Vec::new());
+        let furnished = world.shell.furnish(&world.inner.host, spec, &[], &image.1);
+        furnished.map_err(|source| CreateError::Io {
+            doing: "making its root",
+            source,
+        })?;
+        world
+            .start_interpreter()
+            .map_err(|source| CreateError::Io {
+                doing: "starting the interpreter",
+                source,
+            })?;
+        world.first_answer(spec)?;
+        Ok(world)
+    }
+
+    /// A world that goes on from a snapshot.
+    pub(super) fn warm(
+        inner: &Arc<Inner>,
+        shell: Shell,
+        spec: &Spec,
+        root: PathBuf,
+        from: &Stored,
+    ) -> Result<Self, CreateError> {
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        let origin = (!from.template).then(|| from.snapshot.id.clone());
+        let mut world = Self::new(
+            inner,
+            shell,
+            spec,
+            from.snapshot.image.clone(),
+            origin,
+            from.disk.clone(),
+        );
+        world.closed.clone_from(&from.snapshot.closed);
+        if !from.template {
+            *lock(&world.kept) = Kept {
+                folder: from.folder.clone(),
+                environment: from.environment.clone(),
+            };
+        }
+        world
+            .shell
+            .furnish(&inner.host, spec, &from.disk, &root)
+            .map_err(io("making its root"))?;
+        let plan = fs::read(inner.store.path(&from.snapshot.id).join(PLAN))
+            .map_err(io("reading the snapshot"))?;
+        let pages: Result<Vec<File>, _> = from
+            .memory
+            .iter()
+            .map(|id| File::open(inner.store.path(id).join(PAGES)))
+            .collect();
+        let pages = pages.map_err(io("opening the snapshot's memory"))?;
+        let descriptors: Vec<_> = pages.iter().map(AsFd::as_fd).collect();
+        let (answer, _) = world
+            .shell
+            .link
+            .ask(kind::LOAD, &plan, &descriptors)
+            .map_err(io("loading the interpreter"))?;
+        world
+            .meet(&answer, true)
+            .map_err(io("finding the interpreter"))?;
+        world.first_answer(spec)?;
+        Ok(world)
+    }
+
+    fn new(
+        inner: &Arc<Inner>,
+        shell: Shell,
+        spec: &Spec,
+        image: String,
+        origin: Option<String>,
+        disk: Vec<String>,
+    ) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            shell,
+            spec: spec.clone(),
+            image,
+            origin,
+            closed: Vec::new(),
+            disk,
+            interpreter: Mutex::new(Interpreter {
+                pid: 0,
+                loaded: false,
+            }),
+            cells: Mutex::default(),
+            files: Mutex::default(),
+            kept: Mutex::new(Kept {
+                folder: "/root".into(),
+                environment: ENVIRONMENT.map(str::to_owned).to_vec(),
+            }),
+            paused: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            branches: AtomicU64::new(0),
+        }
+    }
+
+    fn start_interpreter(&self) -> io::Result<()> {
+        let preload = format!("WORLDLINE_PRELOAD={PRELOAD}");
+        let environment = ENVIRONMENT
+            .iter()
+            .chain(&KERNEL_ENVIRONMENT)
+            .copied()
+            .chain([preload.as_str()]);
+        let program = Put::default()
+            .bytes(KERNEL_PATH)
+            .u32(0o644)
+            .u32(1)
+            .bytes(KERNEL);
+        self.shell.link.ask(kind::WRITE, &program.0, &[])?;
+        let call = spawn(["/usr/bin/python3", KERNEL_PATH], environment, "/root");
+        let (answer, _) = self.shell.link.ask(kind::KERNEL, &call, &[])?;
+        self.meet(&answer, false)
+    }
+
+    /// Finds the interpreter among this host's processes: the agent knows it by its number inside.
+    fn meet(&self, answer: &[u8], loaded: bool) -> io::Result<()> {
+        let inside = wire::Take(answer).u32().unwrap_or_default();
+        for pid in children(self.shell.child.pid)? {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))
+                .unwrap_or_default();
+            if line
+                .split_whitespace()
+                .last()
+                .and_then(|text| text.parse().ok())
+                == Some(inside)
+            {
+                *lock(&self.interpreter) = Interpreter { pid, loaded };
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("it ended at once"))
+    }
+
+    /// Gives the interpreter its own randomness; with the answer it has shown that it runs.
+    fn first_answer(&self, spec: &Spec) -> Result<(), CreateError> {
+        let io = |source| CreateError::Io {
+            doing: "talking to the interpreter",
+            source,
+        };
+        let seed = match spec.seed {
+            Some(seed) => seed,
+            None => random().map_err(io)?,
+        };
+        let message = serde_json::json!({ "op": "reseed", "seed": seed }).to_string();
+        let call = self
+            .shell
+            .link
+            .call(kind::CELL, message.as_bytes(), &[])
+            .map_err(io)?;
+        let until = Instant::now() + START;
+        let mut said = String::new();
+        loop {
+            match call.next(Some(until)).map_err(io)? {
+                Event::Result(_) => return Ok(()),
+                Event::Output(_, bytes) => said.push_str(&String::from_utf8_lossy(&bytes)),
+                Event::KernelEnded(code) => {
+                    return Err(CreateError::Interpreter(format!(
+                        "it ended with code {code}: {}",
+                        said.trim_end()
+                    )));
+                }
+                Event::Failed(why) => {
+                    return Err(CreateError::Interpreter(format!(
+                        "{why}: {}",
+                        said.trim_end()
+                    )));
+                }
+                Event::Gone => return Err(io(gone())),
+                Event::Done(..) | Event::Exit { .. } => {}
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), ExecError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(ExecError::Gone(self.shell.id.clone()));
+        }
+        if self.paused.load(Ordering::Acquire) {
+            return Err(ExecError::Paused(self.shell.id.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_files(&self) -> Result<(), FileError> {
+        self.check().map_err(|error| match error {
+            ExecError::Paused(id) => FileError::Paused(id),
+            _ => FileError::Gone(self.shell.id.clone()),
+        })
+    }
+
+    /// Why the interpreter ended, and a new one in its place.
+    fn replace_interpreter(&self, code: i32) -> ExecError {
+        const KILLED: i32 = 128 + libc::SIGKILL;
+        let why = match code {
+            KILLED if self.shell.group.killed_for_memory() > 0 => {
+                format!(
+                    "it needed more than its {} MiB of memory",
+                    self.spec.memory_mib
+                )
+            }
+            KILLED => "it was killed".to_owned(),
+            129.. => format!("signal {}", code - 128),
+            _ => format!("exit code {code}"),
+        };
+        match self
+            .start_interpreter()
+            .and_then(|()| self.first_answer(&self.spec).map_err(io::Error::other))
+        {
+            Ok(()) => ExecError::InterpreterEnded { why },
+            Err(error) => ExecError::InterpreterEnded {
+                why: format!("{why}; a new one does not start: {error}"),
+            },
+        }
+    }
+
+    /// Everything but the agent and the interpreter that runs here, by name.
+    fn others(&self) -> Vec<String> {
+        let interpreter = lock(&self.interpreter).pid;
+        let Ok(processes) = descendants(self.shell.child.pid) else {
+            return Vec::new();
+        };
+        let others = processes.into_iter().filter(|pid| *pid != interpreter);
+        others
+            .filter_map(|pid| {
+                Some(
+                    fs::read_to_string(format!("/proc/{pid}/comm"))
+                        .ok()?
+                        .trim_end()
+                        .to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    /// The parts of a snapshot, in the folder of a new id.
+    pub(super) fn picture(
+        &self,
+        id: &str,
+        name: Option<&str>,
+        template: bool,
+    ) -> Result<Stored, SnapshotError> {
+        let io = |doing| move |source| SnapshotError::Io { doing, source };
+        if self.ended.load(Ordering::Acquire) {
+            return Err(SnapshotError::Gone(self.shell.id.clone()));
+        }
+        let others = self.others();
+        if !others.is_empty() {
+            return Err(SnapshotError::Refused(format!(
+                "other processes run in it ({}); let them end first",
+                others.join(", ")
+            )));
+        }
+        let store = &self.inner.store;
+        let folder = store.path(id);
+        make_folder(&folder, &self.shell.folder.join("upper")).map_err(io("making a folder"))?;
+        let taken = self.take(&folder);
+        if taken.is_err() {
+            let _ = fs::remove_dir_all(&folder);
+        }
+        let (picture, disk_bytes, pause) = taken?;
+        sys::private_file(&folder.join(PLAN))
+            .and_then(|mut file| file.write_all(&picture.plan))
+            .map_err(io("writing the plan"))?;
+        let own = |layer: String| {
+            if layer.is_empty() {
+                id.to_owned()
+            } else {
+                layer
+            }
+        };
+        let memory = picture.layers.into_iter().map(own).collect();
+        let mut disk = if self.merges() {
+            Vec::new()
+        } else {
+            self.disk.clone()
+        };
+        if !disk::is_empty(&folder.join(DISK)).map_err(io("reading the disk"))? {
+            disk.insert(0, id.to_owned());
+        }
+        let kept = lock(&self.kept).clone();
+        let snapshot = Snapshot {
+            id: id.to_owned(),
+            name: name.map(str::to_owned),
+            world: self.shell.id.clone(),
+            parent: self.origin.clone(),
+            image: self.image.clone(),
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            digest: String::new(),
+            durable: false,
+            memory_bytes: picture.written,
+            disk_bytes,
+            pause_ms: pause.as_secs_f64() * 1e3,
+            closed: picture.closed,
+            spec: self.spec.clone(),
+        };
+        let mut stored = Stored::new(snapshot, memory, disk);
+        stored.folder = kept.folder;
+        stored.environment = kept.environment;
+        stored.template = template;
+        Ok(stored)
+    }
+
+    /// Whether the next snapshot makes one layer of all.
+    fn merges(&self) -> bool {
+        self.disk.len() >= MAX_DISK_LAYERS
+    }
+
+    fn take(&self, folder: &Path) -> Result<(Picture, u64, Duration), SnapshotError> {
+        let interpreter = *lock(&self.interpreter);
+        let store = &self.inner.store;
+        let _files = lock(&self.files);
+        let begun = Instant::now();
+        let copy_disk = || {
+            let mut bytes = 0;
+            if self.merges() {
+                for layer in self.disk.iter().rev() {
+                    bytes += disk::lay_over(&store.path(layer).join(DISK), &folder.join(DISK))?;
+                }
+            }
+            Ok(bytes + disk::lay_over(&self.shell.folder.join("upper"), &folder.join(DISK))?)
+        };
+        let layer_of = |device, inode| store.layer_of(device, inode);
+        let taken = capture::capture(
+            interpreter.pid,
+            interpreter.loaded,
+            &folder.join(PAGES),
+            &layer_of,
+            copy_disk,
+        );
+        let pause = begun.elapsed();
+        match taken {
+            Ok((picture, bytes)) => Ok((picture, bytes, pause)),
+            Err(Failure::Refused(what)) => Err(SnapshotError::Refused(what)),
+            Err(Failure::Io(doing, source)) => Err(SnapshotError::Io { doing, source }),
+        }
+    }
+
+    /// Bytes that the world has written to its disk.
+    pub(super) fn written(&self) -> u64 {
+        disk::size(&self.shell.folder.join("upper"))
+    }
+
+    pub(super) fn disk_limit(&self) -> u64 {
+        u64::from(self.spec.disk_mib) << 20
+    }
+
+    /// How many branches its snapshots have had, before this one.
+    pub(super) fn next_branch(&self) -> u64 {
+        self.branches.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Sandbox for World {
+    fn id(&self) -> &str {
+        &self.shell.id
+    }
+
+    fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    fn closed(&self) -> &[String] {
+        &self.closed
+    }
+
+    fn run(&self, cell: &Cell, output: Output) -> Result<Outcome, ExecError> {
+        if cell.code.len() > MAX_CODE {
+            return Err(ExecError::TooLong(cell.code.len()));
+        }
+        let _one = lock(&self.cells);
+        self.check()?;
+        let message = serde_json::json!({ "op": "cell", "code": cell.code }).to_string();
+        let call = self.shell.link.call(kind::CELL, message.as_bytes(), &[])?;
+        let until = cell.timeout.map(|timeout| Instant::now() + timeout);
+        let mut interrupted: Option<Instant> = None;
+        loop {
+            match call.next(Some(Instant::now() + HEARTBEAT)) {
+                Ok(Event::Output(stream, bytes)) => output(which(stream), &bytes),
+                Ok(Event::Result(json)) => {
+                    let parsed = serde_json::from_slice(&json);
+                    return parsed.map_err(|error| {
+                        io::Error::other(format!("the interpreter's answer: {error}")).into()
+                    });
+                }
+                Ok(Event::KernelEnded(code)) => return Err(self.replace_interpreter(code)),
+                Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
+                Ok(Event::Gone) => return Err(ExecError::Gone(self.shell.id.clone())),
+                Ok(Event::Done(..) | Event::Exit { .. }) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(error) => return Err(error.into()),
+            }
+            let over =
+                until.is_some_and(|until| Instant::now() >= until) || cell.cancel.is_cancelled();
+            match interrupted {
+                None if over => {
+                    call.signal(libc::SIGINT)?;
+                    interrupted = Some(Instant::now());
+                }
+                // Code that catches interrupts cannot be stopped in any gentler way.
+                Some(since) if since.elapsed() > GRACE => call.signal(libc::SIGKILL)?,
+                _ => {}
+            }
+        }
+    }
+
+    fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError> {
+        let words = command.argv.iter().chain(
+            command
+                .environment
+                .iter()
+                .flat_map(|(name, value)| [name, value]),
+        );
+        let size: usize = words.clone().map(String::len).sum();
+        if size > MAX_CODE {
+            return Err(ExecError::TooLong(size));
+        }
+        if command.argv.first().is_none_or(String::is_empty)
+            || words.clone().any(|word| word.contains('\0'))
+        {
+            return Err(ExecError::NoCommand);
+        }
+        self.check()?;
+        let line = command.argv.len() == 1;
+        let kept = lock(&self.kept).clone();
+        let variables = command
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let environment: Vec<String> = kept.environment.iter().cloned().chain(variables).collect();
+        let payload = if line {
+            spawn(
+                ["/bin/bash", "-c", LINE, "bash", &command.argv[0]],
+                &environment,
+                &kept.folder,
+            )
+        } else {
+            spawn(&command.argv, &environment, &kept.folder)
+        };
+        let call = self.shell.link.call(kind::SPAWN, &payload, &[])?;
+        for part in command.input.chunks(wire::CHUNK) {
+            self.shell.link.tell(kind::STDIN, call.number, part, &[])?;
+        }
+        self.shell.link.tell(kind::STDIN, call.number, &[], &[])?;
+        let until = command.timeout.map(|timeout| Instant::now() + timeout);
+        let mut verdict = None;
+        loop {
+            match call.next(Some(Instant::now() + HEARTBEAT)) {
+                Ok(Event::Output(stream, bytes)) => output(which(stream), &bytes),
+                Ok(Event::Exit {
+                    code,
+                    folder,
+                    environment,
+                }) => {
+                    if line && !folder.is_empty() && command.environment.is_empty() {
+                        let ours =
+                            |one: &String| !one.starts_with("_=") && !one.starts_with("SHLVL=");
+                        *lock(&self.kept) = Kept {
+                            folder,
+                            environment: environment.into_iter().filter(ours).collect(),
+                        };
+                    }
+                    return Ok(verdict.unwrap_or(code));
+                }
+                Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
+                Ok(Event::Gone) => return Err(ExecError::Gone(self.shell.id.clone())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(error) => return Err(error.into()),
+            }
+            if verdict.is_none() {
+                let over = until.is_some_and(|until| Instant::now() >= until);
+                verdict = over
+                    .then_some(TIMED_OUT)
+                    .or_else(|| command.cancel.is_cancelled().then_some(CANCELLED));
+                if verdict.is_some() {
+                    call.signal(libc::SIGKILL)?;
+                }
+            }
+        }
+    }
+
+    fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
+        let io = |source| FileError::Io {
+            path: path.into(),
+            source,
+        };
+        self.check_files()?;
+        let call = self
+            .shell
+            .link
+            .call(kind::READ, &Put::default().bytes(path).0, &[])
+            .map_err(io)?;
+        let mut all = Vec::new();
+        loop {
+            match call.next(None).map_err(io)? {
+                Event::Output(_, bytes) => all.extend(bytes),
+                Event::Done(..) => return Ok(all),
+                Event::Failed(why) => return Err(io(io::Error::other(why))),
+                _ => return Err(FileError::Gone(self.shell.id.clone())),
+            }
+            if all.len() > MAX_FILE {
+                return Err(FileError::TooLong { path: path.into() });
+            }
+        }
+    }
+
+    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+        let io = |source| FileError::Io {
+            path: path.into(),
+            source,
+        };
+        self.check_files()?;
+        if bytes.len() > MAX_FILE {
+            return Err(FileError::TooLong { path: path.into() });
+        }
+        let _files = lock(&self.files);
+        let mut parts = bytes.chunks(wire::CHUNK);
+        let first = parts.next().unwrap_or_default();
+        for (at, part) in std::iter::once(first).chain(parts).enumerate() {
+            let payload = Put::default()
+                .bytes(path)
+                .u32(mode & 0o7777)
+                .u32((at == 0).into())
+                .bytes(part);
+            self.shell
+                .link
+                .ask(kind::WRITE, &payload.0, &[])
+                .map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn connect(&self, port: u16) -> Result<TcpStream, ExecError> {
+        self.check()?;
+        let (_, socket) =
+            self.shell
+                .link
+                .ask(kind::CONNECT, &Put::default().u32(port.into()).0, &[])?;
+        socket
+            .map(TcpStream::from)
+            .ok_or_else(|| io::Error::other("no connection came").into())
+    }
+
+    fn pause(&self) -> Result<(), ExecError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(ExecError::Gone(self.shell.id.clone()));
+        }
+        if !self.shell.group.freeze(true)? {
+            return Err(
+                io::Error::other("this host has no control group that could stop a world").into(),
+            );
+        }
+        self.paused.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), ExecError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(ExecError::Gone(self.shell.id.clone()));
+        }
+        self.shell.group.freeze(false)?;
+        self.paused.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn snapshot(&self, name: Option<&str>) -> Result<Snapshot, SnapshotError> {
+        let io = |doing| move |source| SnapshotError::Io { doing, source };
+        if name.is_some_and(|name| name.is_empty() || name.chars().count() > MAX_NAME) {
+            return Err(SnapshotError::Name);
+        }
+        let paused = self.paused.load(Ordering::Acquire);
+        if paused {
+            // A frozen process does not answer its tracer.
+            self.shell
+                .group
+                .freeze(false)
+                .map_err(io("waking the world"))?;
+        }
+        let id = fresh("snapshot").map_err(io("naming the snapshot"))?;
+        let stored = self.picture(&id, name, false);
+        if paused {
+            self.shell
+                .group
+                .freeze(true)
+                .map_err(io("pausing the world again"))?;
+        }
+        let stored = self
+            .inner
+            .store
+            .add(stored?)
+            .map_err(io("storing the snapshot"))?;
+        self.inner.keeper.keep(&id);
+        Ok(stored.snapshot.clone())
+    }
+
+    fn stats(&self) -> Stats {
+        let usage = self.shell.group.usage();
+        let pid = lock(&self.interpreter).pid;
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        // Pages of layers belong to the layers, even where nobody else has read them yet.
+        let private = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Anonymous:"));
+        let private = private.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Stats {
+            memory_bytes: usage.memory_bytes,
+            private_bytes: private.unwrap_or_default() << 10,
+            cpu_seconds: usage.cpu_nanoseconds as f64 / 1e9,
+            processes: usage.processes,
+            disk_bytes: self.written(),
+        }
+    }
+
+    fn destroy(&self) {
+        if !self.ended.swap(true, Ordering::AcqRel) {
+            self.shell.end();
+            self.inner.forget(&self.shell.id);
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
+/// The folder of a snapshot, which nobody may list, and in it a disk that belongs to whom `like` does.
+fn make_folder(folder: &Path, like: &Path) -> io::Result<()> {
+    const PASS: u32 = 0o711;
+    fs::create_dir_all(folder.join(DISK))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(PASS))?;
+    let meta = fs::metadata(like)?;
+    fs::set_permissions(folder.join(DISK), meta.permissions())?;
+    lchown(folder.join(DISK), Some(meta.uid()), Some(meta.gid()))
+}
+
+/// A call that starts a command.
+fn spawn<A: AsRef<str>, E: AsRef<str>>(
+    argv: impl IntoIterator<Item = A>,
+    environment: impl IntoIterator<Item = E>,
+    folder: &str,
+) -> Vec<u8> {
+    let bytes = |list: Vec<String>| list;
+    let argv = bytes(
+        argv.into_iter()
+            .map(|one| one.as_ref().to_owned())
+            .collect(),
+    );
+    let environment = bytes(
+        environment
+            .into_iter()
+            .map(|one| one.as_ref().to_owned())
+            .collect(),
+    );
+    Put::default()
+        .list(argv)
+        .list(environment)
+        .bytes(folder)
+        .u32(0)
+        .u32(0)
+        .u32(0)
+        .0
+}
+
+fn which(stream: u8) -> Stream {
+    if stream == 2 {
+        Stream::Error
+    } else {
+        Stream::Out
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+    }
+    Ok(all)
+}
+
+fn descendants(pid: i32) -> io::Result<Vec<i32>> {
+    let mut all = children(pid)?;
+    let mut at = 0;
+    while at < all.len() {
+        all.extend(children(all[at]).unwrap_or_default());
+        at += 1;
+    }
+    // One that has ended and waits to be noticed holds nothing.
+    all.retain(|pid| {
+        !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    Ok(all)
+}

@@ -1,0 +1,185 @@
+//! The conformance suite: what every backend promises, and, for each attempt to get out, that it fails
+//! here and succeeds without a sandbox. A test that this host cannot run is ignored, and says why.
+
+mod branches;
+mod cells;
+mod escapes;
+mod faults;
+mod shell;
+mod snapshots;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use worldline_sandbox::{
+    Backend, Cell, Command, Outcome, Process, Sandbox, Settings, Spec, Stream,
+};
+
+/// A promise, by name.
+type Promise = (&'static str, fn(&dyn Backend));
+
+fn main() -> ExitCode {
+    if faults::is_victim() {
+        faults::be_killed();
+    }
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None, "")).exit_code();
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (backend, reason) = match open(folder.path().into()) {
+        Ok(process) => (Some(Arc::new(process)), String::new()),
+        Err(reason) => (None, reason),
+    };
+    let outcome = libtest_mimic::run(&arguments, trials(backend.clone(), &reason));
+    drop(backend);
+    outcome.exit_code()
+}
+
+fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
+    if !reason.is_empty() {
+        eprintln!("IGNORED, all tests of worlds: {reason}");
+    }
+    let promises = [
+        cells::PROMISES,
+        shell::PROMISES,
+        snapshots::PROMISES,
+        branches::PROMISES,
+        escapes::PROMISES,
+        faults::PROMISES,
+    ];
+    let mut trials: Vec<Trial> = promises
+        .concat()
+        .into_iter()
+        .map(|(name, promise)| {
+            let here = backend.clone();
+            trial(name, backend.is_none(), move || {
+                if let Some(backend) = here {
+                    promise(&*backend);
+                }
+            })
+        })
+        .collect();
+    for attempt in escapes::ATTEMPTS {
+        // The control: an attempt that fails without a sandbox shows nothing by failing in one.
+        let control = backend.is_none() || attempt.succeeds_outside();
+        if !control {
+            eprintln!(
+                "IGNORED {}: it does not even succeed without a sandbox on this host",
+                attempt.name
+            );
+        }
+        let here = backend.clone();
+        trials.push(trial(
+            attempt.name,
+            backend.is_none() || !control,
+            move || {
+                if let Some(backend) = here {
+                    attempt.fails_inside(&*backend);
+                }
+            },
+        ));
+    }
+    trials
+}
+
+fn trial(name: &str, ignored: bool, run: impl FnOnce() + Send + 'static) -> Trial {
+    let run = || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Failed::from(
+                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()))
+                    .unwrap_or_default(),
+            )
+        })
+    };
+    Trial::test(name, run).with_ignored_flag(ignored)
+}
+
+/// The folder of images that tests share with the command.
+pub(crate) fn images() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    cache
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("worldline/images")
+}
+
+/// A backend, or why there is none.
+pub(crate) fn open(data: PathBuf) -> Result<Process, String> {
+    let settings = Settings {
+        images: images(),
+        ..Settings::new(data)
+    };
+    let process = Process::open(settings).map_err(|error| error.to_string())?;
+    let report = process.report();
+    if !report.usable {
+        let lost = report
+            .capabilities
+            .into_iter()
+            .filter(|one| !one.present)
+            .map(|one| one.note);
+        return Err(lost.collect::<Vec<_>>().join("; "));
+    }
+    process
+        .images()
+        .build(false, &mut |step| eprintln!("{step}"))
+        .map_err(|error| error.to_string())?;
+    process
+        .create(&Spec::default())
+        .map_err(|error| error.to_string())?;
+    Ok(process)
+}
+
+/// What people do with worlds, in one word each.
+pub(crate) trait Play {
+    /// Runs a cell; its value.
+    fn value(&self, code: &str) -> String;
+    /// Runs a cell; all about it, and what it printed.
+    fn cell(&self, code: &str) -> (Outcome, String);
+    /// Runs a line; exit code and output, errors among it.
+    fn line(&self, line: &str) -> (i32, String);
+}
+
+impl Play for dyn Sandbox + '_ {
+    fn value(&self, code: &str) -> String {
+        let (outcome, printed) = self.cell(code);
+        assert_eq!(
+            outcome.status, "ok",
+            "{code}: {:?} {printed}",
+            outcome.error
+        );
+        outcome.value.unwrap_or_default()
+    }
+
+    fn cell(&self, code: &str) -> (Outcome, String) {
+        let mut printed = Vec::new();
+        let outcome = self
+            .run(&Cell::new(code), &mut |_, bytes| {
+                printed.extend_from_slice(bytes)
+            })
+            .unwrap();
+        (outcome, String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    fn line(&self, line: &str) -> (i32, String) {
+        let mut printed = Vec::new();
+        let code = self
+            .exec(&Command::line(line), &mut |_, bytes| {
+                printed.extend_from_slice(bytes)
+            })
+            .unwrap();
+        (code, String::from_utf8_lossy(&printed).into_owned())
+    }
+}
+
+/// A new world.
+pub(crate) fn world(backend: &dyn Backend) -> Arc<dyn Sandbox> {
+    backend.create(&Spec::default()).unwrap()
+}
+
+/// Throws output away.
+pub(crate) fn quiet(_: Stream, _: &[u8]) {}
