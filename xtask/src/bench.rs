@@ -5,17 +5,19 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::env::{self, Outcome};
-use crate::{play, run, site, test};
+use crate::{elf, play, run, site, test};
 
 const HELP: &str = "\
 cargo xtask bench [NAME…]
 
 Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
 told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
-the load of the machine. Two more by name:
+the load of the machine. Three more by name:
 
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
                virtual environment in the cache folder
+  cu           compute units of a frame and its parts in Solana's virtual machine; builds the
+               program with its measuring instruction, see `cargo xtask elf --help`
   first-frame  clones the project and plays it with every cache empty, and measures how long that
                takes; needs Chromium";
 
@@ -38,6 +40,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         let mut command = match name {
             "baselines" => baselines()?,
             "first-frame" => first_frame()?,
+            "cu" => compute_units()?,
             _ => {
                 let mut command = Command::new(play::build()?);
                 command.args(["bench", name, "--json"]);
@@ -77,6 +80,15 @@ fn record(name: &str, command: &mut Command) -> Outcome {
         .map_err(|error| format!("{}: {error}", path.display()))?;
     println!("kept in {}", path.display());
     Ok(())
+}
+
+/// The program's measuring build, and the example that drives it.
+fn compute_units() -> Outcome<Command> {
+    let elf = elf::measuring()?;
+    let mut command = env::cargo(&["run", "--release", "--locked", "--quiet"])?;
+    command.args(["--package", "worldline-program-tests", "--example", "units"]);
+    command.env("WORLD_MODEL_ELF", elf);
+    Ok(command)
 }
 
 /// The comparison with PyTorch and ONNX Runtime, in its own Python environment.

@@ -57,7 +57,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         return self::check().map(|_| ());
     }
     let built = run::step("toolchain", toolchain)
-        .and_then(|toolchain| run::step("elf", || build(&toolchain)))?;
+        .and_then(|toolchain| run::step("elf", || build(&toolchain, "")))?;
     let bytes = fs::read(&built).map_err(|error| format!("{}: {error}", built.display()))?;
     let kept = folder().join("world_model.so");
     fs::write(&kept, &bytes).map_err(|error| format!("{}: {error}", kept.display()))?;
@@ -80,7 +80,7 @@ pub(crate) fn check() -> Outcome<bool> {
             return Ok(false);
         }
     };
-    let built = run::step("elf", || build(&toolchain))?;
+    let built = run::step("elf", || build(&toolchain, ""))?;
     let bytes = fs::read(&built).map_err(|error| format!("{}: {error}", built.display()))?;
     let committed = fs::read(folder().join("world_model.so")).unwrap_or_default();
     if bytes != committed {
@@ -148,9 +148,15 @@ fn unpack(cache: &Path, to: &Path) -> Outcome {
     fs::rename(&half, to).map_err(|error| format!("{}: {error}", to.display()))
 }
 
-/// Builds the program; the path of the ELF.
-fn build(toolchain: &Toolchain) -> Outcome<PathBuf> {
-    let target = env::target()?.join("elf");
+/// The program with an instruction that measures itself; the path of its ELF.
+pub(crate) fn measuring() -> Outcome<PathBuf> {
+    let toolchain = run::step("toolchain", toolchain)?;
+    run::step("elf", || build(&toolchain, "measure"))
+}
+
+/// Builds the program with these features; the path of the ELF.
+fn build(toolchain: &Toolchain, features: &str) -> Outcome<PathBuf> {
+    let target = env::target()?.join(format!("elf{features}"));
     let log = target.join("link.log");
     fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
     let _ = fs::remove_file(&log);
@@ -179,6 +185,8 @@ fn build(toolchain: &Toolchain) -> Outcome<PathBuf> {
             "--locked",
             "--target",
             "bpfel-unknown-none",
+            "--features",
+            features,
         ])
         .current_dir(folder())
         .env("RUSTC", &toolchain.compiler)

@@ -70,4 +70,5 @@ faults! {
     35 NotDelegation "only the delegation program may call back"
     36 NotOver "the session can still be played: end it, or wait until it is old enough to close"
     37 BadKernels "no such kernels: 0 plain, 1 matrices by syscall, 2 matrices and scan by syscall"
+    38 SameAccount "one account stands in two places, and is written in one of them: pass both accounts"
 }

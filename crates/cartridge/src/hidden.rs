@@ -120,15 +120,17 @@ impl HiddenLayout {
 }
 
 /// One layer's state in its pages.
-pub(crate) struct PagedState<'a, 'p> {
+#[derive(Debug)]
+pub struct PagedState<'a, 'p> {
     pages: &'a mut [&'p mut Page],
     layout: HiddenLayout,
     start: Place,
 }
 
 impl<'a, 'p> PagedState<'a, 'p> {
-    /// A layer's state; `pages` are as many as [`HiddenLayout::pages`].
-    pub(crate) fn new(pages: &'a mut [&'p mut Page], layout: HiddenLayout, layer: usize) -> Self {
+    /// A layer's state; `pages` are as many as [`HiddenLayout::pages`], or it panics when asked for
+    /// one that is not there.
+    pub fn new(pages: &'a mut [&'p mut Page], layout: HiddenLayout, layer: usize) -> Self {
         Self {
             pages,
             layout,

@@ -55,7 +55,7 @@ pub use encode::{encode, encode_raw};
 #[cfg(feature = "std")]
 pub use file::{Cartridge, FILE_VERSION, FileHeader, MAGIC, MAX_FILE_BYTES, OpenError, SHARDS_AT};
 pub use format::Start;
-pub use hidden::HiddenLayout;
+pub use hidden::{HiddenLayout, PagedState};
 pub use merkle::{MAX_LEAVES, Merkle, merkle_root};
 pub use model::{EXPAND, MAX_LAYERS, Model, ParseError, STATE_BITS, StartError};
 pub use step::{Scratch, StepError, begin, finish, layer, predict, step};

@@ -28,6 +28,7 @@
 
 #[cfg(feature = "std")]
 pub mod bench;
+mod block;
 mod kernels;
 mod layer;
 pub mod math;
@@ -42,6 +43,7 @@ pub mod sample;
 pub mod tables;
 mod work;
 
+pub use block::{Block, MAX_HEADS};
 pub use kernels::{Kernels, MatVec, Scalar, Scan};
 pub use layer::{
     Contiguous, LayerState, batch_layer_step, contiguous_len, embed, head, layer_step,

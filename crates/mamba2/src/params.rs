@@ -259,14 +259,21 @@ impl Layer<'_> {
     /// Checks every length and range: what passes cannot overflow or panic in a step.
     pub fn check(&self) -> Result<(), BoundError> {
         let (dims, p) = (self.dims, &self.params);
-        dims.check()?;
-        self.tables.check()?;
+        self.check_mix()?;
         p.in_proj.check()?;
         p.out_proj.check()?;
         length("in_proj.columns", p.in_proj.columns, dims.d_model)?;
         length("in_proj.rows", p.in_proj.rows(), dims.in_rows())?;
         length("out_proj.columns", p.out_proj.columns, dims.d_inner())?;
-        length("out_proj.rows", p.out_proj.rows(), dims.d_model)?;
+        length("out_proj.rows", p.out_proj.rows(), dims.d_model)
+    }
+
+    /// [`Layer::check`] of what lies between the two matrices: sizes, tables, and the parameters
+    /// that [`Kernels::mix`](crate::Kernels::mix) reads.
+    pub fn check_mix(&self) -> Result<(), BoundError> {
+        let (dims, p) = (self.dims, &self.params);
+        dims.check()?;
+        self.tables.check()?;
         let (channels, heads) = (dims.conv_dim(), dims.heads());
         length("conv_taps", p.conv_taps.len(), CONV_TAPS * channels)?;
         length("conv_shift", p.conv_shift.len(), channels)?;

@@ -1,5 +1,5 @@
 //! What a Solana runtime needs to run learned worlds at speed: `sol_matmul_i8`, a matrix times a
-//! vector of bytes, and `sol_ssm_scan`, one frame of a state-space recurrence.
+//! vector of bytes, and `sol_ssm_scan`, what a block of the network does between its two matrices.
 //!
 //! Both are this machine's best kernels of `worldline_mamba2` behind the runtime's own checks: every
 //! address is translated, every length and alignment checked, no output overlaps what is read, and
@@ -31,8 +31,8 @@ use worldline_mamba2::Native;
 pub use matmul::MatmulI8;
 pub use memory::Misuse;
 pub use price::{
-    MATMUL_BASE, MATMUL_PRODUCTS, MAX_COLUMNS, MAX_ROWS, SCAN_BASE, SCAN_NUMBERS, matmul_price,
-    scan_price,
+    MATMUL_BASE, MATMUL_PRODUCTS, MAX_COLUMNS, MAX_ROWS, SCAN_BASE, SCAN_CHANNEL, SCAN_NUMBERS,
+    matmul_price, scan_price,
 };
 pub use scan::SsmScan;
 

@@ -2,7 +2,6 @@
 #![allow(unsafe_code)] // The runtime hands out addresses; `Outputs` says why the slices are good.
 
 use solana_program_runtime::invoke_context::InvokeContext;
-use solana_program_runtime::memory::translate_slice;
 use solana_program_runtime::solana_sbpf::error::StableResult;
 use solana_program_runtime::solana_sbpf::memory_region::{AccessType, MemoryMapping};
 use std::error::Error;
@@ -26,15 +25,17 @@ pub enum Misuse {
         /// Columns asked for.
         columns: u64,
     },
-    /// A state that no head has.
-    #[error("sol_ssm_scan: shape {shape:#x}; its low 16 bits are an even state size of 2 to {max}, the next 16 a decay that is not negative, the rest zero", max = worldline_mamba2::MAX_D_STATE)]
-    Shape {
-        /// The argument.
-        shape: u64,
+    /// Sizes that no block has.
+    #[error("sol_ssm_scan: a block of width {d_model} and state size {d_state}; a width is a multiple of 32 up to {max_model}, a state size even up to {max_state}", max_model = worldline_mamba2::MAX_D_MODEL, max_state = worldline_mamba2::MAX_D_STATE)]
+    Sizes {
+        /// The width.
+        d_model: u64,
+        /// The state size.
+        d_state: u64,
     },
-    /// A number for which vector and scalar arithmetic could differ.
-    #[error("sol_ssm_scan: an input is -32,768; inputs are symmetric, -32,767 to 32,767")]
-    Number,
+    /// Parameters or tables with which a sum could overflow.
+    #[error("sol_ssm_scan: {0}")]
+    Bound(worldline_mamba2::BoundError),
     /// An address that its type does not divide.
     #[error("a slice of {size}-byte numbers begins at {address:#x}, no multiple of {size}")]
     Alignment {
@@ -93,11 +94,46 @@ pub(crate) fn claim<T>(
     }
 }
 
+/// Where a place lies on this machine, if it is wholly there and aligned.
+fn host<T>(mapping: &MemoryMapping, access: AccessType, place: Place) -> Result<u64, Failure> {
+    match mapping.map(access, place.address, place.bytes::<T>()) {
+        StableResult::Ok(host) => place.aligned::<T>(host).map(|()| host).map_err(Into::into),
+        StableResult::Err(error) => Err(error.into()),
+    }
+}
+
 /// A slice to read.
 pub(crate) fn read<T: Number>(mapping: &MemoryMapping, place: Place) -> Result<&[T], Failure> {
-    let slice = translate_slice::<T>(mapping, place.address, place.numbers, false)?;
-    place.aligned::<T>(slice.as_ptr() as u64)?;
-    Ok(slice)
+    let host = host::<T>(mapping, AccessType::Load, place)?;
+    // SAFETY: the mapping vouches for the bytes for as long as it is borrowed, they are aligned, and
+    // any bytes are numbers. What is written is checked not to overlap them.
+    Ok(unsafe { std::slice::from_raw_parts(host as *const T, place.numbers as usize) })
+}
+
+/// Takes many slices to read, and remembers where they lie.
+pub(crate) struct Reader<'m> {
+    mapping: &'m MemoryMapping,
+    pub(crate) taken: Vec<Range<u64>>,
+}
+
+impl<'m> Reader<'m> {
+    pub(crate) fn new(mapping: &'m MemoryMapping) -> Self {
+        Self {
+            mapping,
+            taken: Vec::new(),
+        }
+    }
+
+    /// So many numbers at the program's address.
+    pub(crate) fn take<T: Number>(
+        &mut self,
+        address: u64,
+        numbers: usize,
+    ) -> Result<&'m [T], Failure> {
+        let slice = read(self.mapping, Place::new(address, numbers as u64))?;
+        self.taken.push(range(slice));
+        Ok(slice)
+    }
 }
 
 /// The slices that a call writes to, handed out once each, none overlapping another or one that
@@ -118,12 +154,8 @@ impl<'m> Outputs<'m> {
 
     /// A slice to write, which was [`claim`]ed before.
     pub(crate) fn take<T: Number>(&mut self, place: Place) -> Result<&'m mut [T], Failure> {
+        let host = host::<T>(self.mapping, AccessType::Store, place)?;
         let length = place.bytes::<T>();
-        let host = match self.mapping.map(AccessType::Store, place.address, length) {
-            StableResult::Ok(host) => host,
-            StableResult::Err(error) => return Err(error.into()),
-        };
-        place.aligned::<T>(host)?;
         let range = host..host + length;
         if self
             .taken
@@ -146,8 +178,122 @@ pub(crate) fn range<T>(slice: &[T]) -> Range<u64> {
     bytes.start as u64..bytes.end as u64
 }
 
-/// Numbers for which every pattern of bits is one.
-pub(crate) trait Number: Copy {}
-impl Number for i8 {}
-impl Number for i16 {}
-impl Number for i32 {}
+/// Types for which every pattern of bits is a value.
+pub(crate) trait Number: bytemuck::Pod {}
+impl<T: bytemuck::Pod> Number for T {}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use solana_program_runtime::solana_sbpf::memory_region::MemoryRegion;
+    use solana_program_runtime::solana_sbpf::program::SBPFVersion;
+    use solana_program_runtime::solana_sbpf::vm::Config;
+
+    /// Bytes of each region.
+    const BYTES: usize = 4_096;
+    /// A region that can be read; its bytes count from 0.
+    pub(crate) const PROGRAM: u64 = 0x1_0000_0000;
+    /// The same, where it is written to.
+    pub(crate) const READ_ONLY: u64 = PROGRAM;
+    /// Another region to read, likewise.
+    pub(crate) const INPUT: u64 = 0x2_0000_0000;
+    /// A region of zeros that can be written.
+    pub(crate) const OUTPUT: u64 = 0x3_0000_0000;
+
+    #[repr(align(64))]
+    struct Region([u8; BYTES]);
+
+    /// What `work` says, and what it leaves in the region at [`OUTPUT`].
+    pub(crate) fn with_memory(
+        work: impl FnOnce(&MemoryMapping) -> Result<(), Failure>,
+    ) -> (Result<(), Failure>, Vec<u8>) {
+        let counted = [[0; BYTES]; 2].map(|_: [u8; BYTES]| std::array::from_fn(|at| at as u8));
+        let [program, input] = counted.map(Region);
+        let mut output = Region([0; BYTES]);
+        let regions = vec![
+            MemoryRegion::new(&raw const program.0, PROGRAM),
+            MemoryRegion::new(&raw const input.0, INPUT),
+            MemoryRegion::new(&raw mut output.0, OUTPUT),
+        ];
+        // SAFETY: the regions outlive the mapping, and take any bytes.
+        let mapping =
+            unsafe { MemoryMapping::new(regions, &Config::default(), SBPFVersion::V3) }.unwrap();
+        let result = work(&mapping);
+        drop(mapping);
+        (result, output.0.to_vec())
+    }
+
+    /// The misuse that `work` is refused for; nothing has been written.
+    pub(crate) fn refused(work: impl FnOnce(&MemoryMapping) -> Result<(), Failure>) -> Misuse {
+        let (result, memory) = with_memory(work);
+        assert!(memory.iter().all(|byte| *byte == 0), "nothing was written");
+        *result
+            .expect_err("it is misuse")
+            .downcast()
+            .expect("a misuse")
+    }
+
+    /// A program's memory of any size: one region to read, one to write.
+    #[derive(Default)]
+    pub(crate) struct Machine {
+        program: Vec<u64>,
+        heap: Vec<u64>,
+    }
+
+    impl Machine {
+        /// Puts numbers where they can be read; their address.
+        pub(crate) fn put<T: Number>(&mut self, numbers: &[T]) -> u64 {
+            PROGRAM + append(&mut self.program, numbers)
+        }
+
+        /// Puts numbers where they can be written; their address.
+        pub(crate) fn room<T: Number>(&mut self, numbers: &[T]) -> u64 {
+            OUTPUT + append(&mut self.heap, numbers)
+        }
+
+        /// What stands where things can be written.
+        pub(crate) fn written(&self) -> Vec<u64> {
+            self.heap.clone()
+        }
+
+        /// Bytes at an address that can be written.
+        pub(crate) fn bytes(&self, address: u64, count: usize) -> Vec<u8> {
+            let bytes: &[u8] = bytemuck::cast_slice(&self.heap);
+            bytes[(address - OUTPUT) as usize..][..count].to_vec()
+        }
+
+        /// A value at an address that can be written.
+        pub(crate) fn get<T: Number>(&self, address: u64) -> T {
+            bytemuck::pod_read_unaligned(&self.bytes(address, size_of::<T>()))
+        }
+
+        /// Runs something in this memory.
+        pub(crate) fn run(
+            &mut self,
+            work: impl FnOnce(&MemoryMapping) -> Result<(), Failure>,
+        ) -> Result<(), Failure> {
+            let program: &[u8] = bytemuck::cast_slice(&self.program);
+            let heap: &mut [u8] = bytemuck::cast_slice_mut(&mut self.heap);
+            let regions = vec![
+                MemoryRegion::new(std::ptr::from_ref(program), PROGRAM),
+                MemoryRegion::new(std::ptr::from_mut(heap), OUTPUT),
+            ];
+            let (config, version) = (Config::default(), SBPFVersion::V3);
+            // SAFETY: the regions outlive the mapping, and take any bytes.
+            let mapping = unsafe { MemoryMapping::new(regions, &config, version) }.unwrap();
+            work(&mapping)
+        }
+    }
+
+    /// Appends numbers at a whole word; where they begin.
+    fn append<T: Number>(words: &mut Vec<u64>, numbers: &[T]) -> u64 {
+        let at = 8 * words.len() as u64;
+        let bytes: &[u8] = bytemuck::cast_slice(numbers);
+        words.extend(bytes.chunks(8).map(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        }));
+        at
+    }
+}

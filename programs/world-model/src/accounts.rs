@@ -27,7 +27,11 @@ impl From<Fault> for Refusal {
 
 impl From<ProgramError> for Refusal {
     fn from(error: ProgramError) -> Self {
-        Self::Runtime(error)
+        match error {
+            // Nothing is borrowed twice but an account that was passed twice.
+            ProgramError::AccountBorrowFailed => Self::Fault(Fault::SameAccount),
+            other => Self::Runtime(other),
+        }
     }
 }
 

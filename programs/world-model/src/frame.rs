@@ -3,14 +3,13 @@
 use crate::accounts::{Call, Done, edit, header, is_at, require, view};
 use crate::kernels::Chip;
 use crate::syscall;
-use crate::world::PROGRAM_PAGES;
 use arrayvec::ArrayVec;
 use bytemuck::bytes_of;
 use pinocchio::account::{Ref, RefMut};
 use pinocchio::{AccountView, Address};
 use worldline_abi::instruction::{BeginFrame, FinishFrame, RunInference, RunLayers};
 use worldline_abi::{
-    Fault, FrameAccount, InputAccount, InputBuffer, MAX_SHARDS, ModelManifest, Page,
+    Fault, FrameAccount, InputAccount, InputBuffer, MAX_PAGES, MAX_SHARDS, ModelManifest, Page,
     SessionAccount, SessionState, WeightShard, WorldAccount,
 };
 use worldline_cartridge::{Model, Scratch, StepError};
@@ -49,12 +48,16 @@ impl<'a> Shelf<'a> {
 }
 
 /// A session's pages of hidden state, borrowed.
-struct Pages<'a>(ArrayVec<RefMut<'a, Page>, PROGRAM_PAGES>);
+pub(crate) struct Pages<'a>(ArrayVec<RefMut<'a, Page>, MAX_PAGES>);
 
 impl<'a> Pages<'a> {
     #[inline(never)]
-    fn open(session: &Address, accounts: &'a mut [AccountView], program: &Address) -> Done<Self> {
-        require(accounts.len() <= PROGRAM_PAGES, Fault::OutOfRange)?;
+    pub(crate) fn open(
+        session: &Address,
+        accounts: &'a mut [AccountView],
+        program: &Address,
+    ) -> Done<Self> {
+        require(accounts.len() <= MAX_PAGES, Fault::OutOfRange)?;
         let mut pages = ArrayVec::new();
         for (index, account) in accounts.iter_mut().enumerate() {
             let page = edit::<Page>(account, program)?;
@@ -66,7 +69,7 @@ impl<'a> Pages<'a> {
         Ok(Self(pages))
     }
 
-    fn hidden(&mut self) -> ArrayVec<&mut Page, PROGRAM_PAGES> {
+    pub(crate) fn hidden(&mut self) -> ArrayVec<&mut Page, MAX_PAGES> {
         self.0.iter_mut().map(|page| &mut **page).collect()
     }
 }
@@ -103,7 +106,7 @@ fn operated<'a>(
 
 /// The heap, whose 32 KiB hold the one thing that is larger than a stack frame.
 #[allow(unsafe_code)]
-fn scratch() -> &'static mut Scratch {
+pub(crate) fn scratch() -> &'static mut Scratch {
     // SAFETY: zeros are a scratch, nothing else lies on the heap, and each handler asks once.
     unsafe { crate::allocate_unchecked::<Scratch>(0) }
 }

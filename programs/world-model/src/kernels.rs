@@ -2,7 +2,7 @@
 
 use worldline_abi::kernels;
 use worldline_mamba2::math::{round_shift_wide, sat32};
-use worldline_mamba2::{Kernels, Linear, MatVec, Scalar, Scan, Work};
+use worldline_mamba2::{Kernels, Layer, LayerState, Linear, MatVec, Scalar, Work};
 
 use crate::syscall;
 
@@ -20,10 +20,10 @@ impl Kernels for Chip {
     }
 
     #[inline(never)]
-    fn scan(&self, task: Scan<'_>) {
+    fn mix<S: LayerState>(&self, layer: &Layer<'_>, state: &mut S, work: &mut Work) {
         match self.0 {
-            kernels::SYSCALLS => syscall::scan(task),
-            _ => Scalar.scan(task),
+            kernels::SYSCALLS => syscall::scan(layer, state, work),
+            _ => Scalar.mix(layer, state, work),
         }
     }
 
@@ -60,7 +60,7 @@ const INPUT_OFFSET: i32 = 1 << 15;
 /// four such pairs by shifts and masks. Sums of 256 columns stay below 2^32 above and below: 128
 /// products of at most `2·255·65,407` above, `255·65,407` below. What the offsets added is taken
 /// off: `Σwx = Σuv − 128·Σx − 2^15·Σw − 2^22·columns`.
-fn plain(linear: &Linear<'_>, work: &mut Work) {
+pub(crate) fn plain(linear: &Linear<'_>, work: &mut Work) {
     let columns = linear.columns;
     let planes = work.high[..columns].iter().zip(&work.low[..columns]);
     let inputs = planes.map(|(high, low)| i32::from(*high) * 256 + i32::from(*low));

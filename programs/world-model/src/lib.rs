@@ -13,6 +13,8 @@ mod cpi;
 mod delegation;
 mod frame;
 mod kernels;
+#[cfg(feature = "measure")]
+mod measure;
 #[cfg(target_arch = "bpf")]
 mod memory;
 mod record;
@@ -26,8 +28,9 @@ use accounts::{Call, Done, Refusal, dispatch};
 use pinocchio::{AccountView, Address, ProgramResult};
 use worldline_abi::instruction::{self as is, UNDELEGATE_CALLBACK};
 
-/// Accounts of an instruction, at most; more are not looked at.
-const MAX_ACCOUNTS: usize = 64;
+/// Accounts of an instruction, at most; more are not looked at. A frame of the largest world has five
+/// of its own, two shards and sixty pages.
+const MAX_ACCOUNTS: usize = 80;
 
 pinocchio::program_entrypoint!(process, MAX_ACCOUNTS);
 pinocchio::no_allocator!();
@@ -43,6 +46,10 @@ fn run(program: &Address, accounts: &mut [AccountView], data: &[u8]) -> Done {
         return delegation::give_back(program, accounts, seeds);
     }
     let call = Call::new(program, accounts, data);
+    #[cfg(feature = "measure")]
+    if let Some(part) = data.strip_prefix(&[measure::TAG]) {
+        return measure::run(call, part);
+    }
     dispatch!(call, data.first().copied(), {
         CreateWorld => world::create,
         ForkWorld => world::fork,

@@ -5,12 +5,12 @@
 //! reaches one fails where it is missing.
 #![allow(unsafe_code)] // Syscalls take addresses; each call says why its own are good.
 
-use worldline_mamba2::{MatVec, Scan};
+use worldline_mamba2::{Layer, LayerState, MatVec, Work};
 
 #[cfg(any(target_arch = "bpf", target_os = "solana"))]
 mod vm {
     use super::*;
-    use worldline_mamba2::HEAD_DIM;
+    use worldline_mamba2::Block;
 
     /// murmur3_32("sol_matmul_i8")
     const MATMUL: usize = 0x38a5_5158;
@@ -18,7 +18,7 @@ mod vm {
     const SCAN: usize = 0xecb5_a1bb;
 
     type Matmul = extern "C" fn(*const i8, *const i8, *mut i32, u64, u64) -> u64;
-    type SsmScan = extern "C" fn(*mut i16, *const i16, *const i16, *mut i32, u64) -> u64;
+    type SsmScan = extern "C" fn(*const Block) -> u64;
 
     #[inline(always)]
     pub(crate) fn matmul(task: MatVec<'_>) {
@@ -36,27 +36,11 @@ mod vm {
     }
 
     #[inline(always)]
-    pub(crate) fn scan(task: Scan<'_>) {
-        // SAFETY: the address is the syscall's, whose arguments these are.
+    pub(crate) fn scan<S: LayerState>(layer: &Layer<'_>, state: &mut S, work: &mut Work) {
+        // SAFETY: the address is the syscall's, whose argument this is.
         let call: SsmScan = unsafe { core::mem::transmute(SCAN) };
-        let n = task.b.len();
-        let mut both = [0; 2 * worldline_mamba2::MAX_D_STATE];
-        let bc = if task.c.as_ptr() == task.b.as_ptr().wrapping_add(n) {
-            task.b.as_ptr()
-        } else {
-            both[..n].copy_from_slice(task.b);
-            both[n..2 * n].copy_from_slice(task.c);
-            both.as_ptr()
-        };
-        const _: () = assert!(HEAD_DIM == 64);
-        let shape = n as u64 | (task.decay as u16 as u64) << 16;
-        call(
-            task.state.as_mut_ptr(),
-            task.dtx.as_ptr(),
-            bc,
-            task.y.as_mut_ptr(),
-            shape,
-        );
+        let block = Block::of(layer, state, work);
+        call(&raw const block);
     }
 
     pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -70,6 +54,18 @@ mod vm {
             )
         };
         hash
+    }
+
+    #[cfg(feature = "measure")]
+    pub(crate) fn remaining() -> u64 {
+        // SAFETY: it takes nothing.
+        unsafe { pinocchio::syscalls::sol_remaining_compute_units() }
+    }
+
+    #[cfg(feature = "measure")]
+    pub(crate) fn log_units(units: u64) {
+        // SAFETY: numbers only.
+        unsafe { pinocchio::syscalls::sol_log_64_(units, 0, 0, 0, 0) };
     }
 
     pub(crate) fn log(text: &str) {
@@ -88,8 +84,8 @@ mod vm {
         Scalar.matvec(task);
     }
 
-    pub(crate) fn scan(task: Scan<'_>) {
-        Scalar.scan(task);
+    pub(crate) fn scan<S: LayerState>(layer: &Layer<'_>, state: &mut S, work: &mut Work) {
+        Scalar.mix(layer, state, work);
     }
 
     pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -97,6 +93,16 @@ mod vm {
     }
 
     pub(crate) fn log(_: &str) {}
+
+    #[cfg(feature = "measure")]
+    pub(crate) fn remaining() -> u64 {
+        0
+    }
+
+    #[cfg(feature = "measure")]
+    pub(crate) fn log_units(_: u64) {}
 }
 
 pub(crate) use vm::{log, matmul, scan, sha256};
+#[cfg(feature = "measure")]
+pub(crate) use vm::{log_units, remaining};

@@ -14,17 +14,15 @@ use worldline_abi::instruction::{
     WriteShard,
 };
 use worldline_abi::{
-    Fault, Layout, MAX_SHARD_BYTES, MAX_SHARDS, MERKLE_LEAF_BYTES, MERKLE_WORDS, ModelManifest,
-    WeightShard, WorldAccount, address, kernels, world_status,
+    Fault, Layout, MAX_PAGES, MAX_SHARD_BYTES, MAX_SHARDS, MERKLE_LEAF_BYTES, MERKLE_WORDS,
+    ModelManifest, WeightShard, WorldAccount, address, kernels, world_status,
 };
 use worldline_cartridge::Merkle;
 
 /// Bytes before a shard's weights.
 const SHARD_HEADER: usize = size_of::<WeightShard>();
-/// What `CreateAccountWithSeed` puts behind an address.
+/// The address of a shard that has no account.
 const NO_SHARD: address::Address = [0; 32];
-/// Pages of hidden state that one transaction can pass beside everything else.
-pub(crate) const PROGRAM_PAGES: usize = 32;
 
 #[inline(never)]
 pub(crate) fn create(call: Call<'_>, body: &CreateWorld, _: &[u8]) -> Done {
@@ -97,7 +95,7 @@ fn fits(manifest: &ModelManifest) -> bool {
             .iter()
             .all(|bytes| (1..=MAX_SHARD_BYTES).contains(&(*bytes as usize)))
         && unused.iter().all(|bytes| *bytes == 0)
-        && (1..=PROGRAM_PAGES).contains(&manifest.hidden_pages.into())
+        && (1..=MAX_PAGES).contains(&manifest.hidden_pages.into())
 }
 
 /// A world that its owner writes to, at one of these stages.
