@@ -135,7 +135,7 @@ const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Changes when what is done with the packages changes.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 /// The packages as they were when this was written.
 const LOCK: &str = include_str!("../image/default.lock");
 
@@ -235,7 +235,7 @@ impl Images {
     /// Builds the default image, unless it is there. `latest` takes the packages that the mirror has now.
     pub fn build(&self, latest: bool, progress: &mut dyn FnMut(&str)) -> Result<Image, ImageError> {
         for program in ["apt-get", "dpkg-deb", "tar"] {
-            if !on_path(program) {
+            if !crate::bench::on_path(program) {
                 return Err(ImageError::NoProgram(program));
             }
         }
@@ -394,11 +394,6 @@ fn digest_of(list: &str) -> String {
     format!("sha256:{:x}", Sha256::digest(format!("{RECIPE}\n{list}")))
 }
 
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
 fn install(mode: &'static str) -> Vec<&'static str> {
     let mut words = vec!["install", "-qq", "-y", "--no-install-recommends", mode];
     words.extend(PACKAGES);
@@ -539,11 +534,14 @@ fn finish(root: &Path) -> Result<(), ImageError> {
     )
     .map_err(&io)?;
     // One thread of linear algebra: an interpreter with more could not be kept.
-    fs::write(
-        root.join("etc/ld.so.conf.d/00-openblas.conf"),
-        "/usr/lib/x86_64-linux-gnu/openblas-serial\n",
-    )
-    .map_err(&io)?;
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    for entry in fs::read_dir(libraries.join("openblas-serial"))
+        .map_err(&io)?
+        .flatten()
+    {
+        let target = Path::new("openblas-serial").join(entry.file_name());
+        symlink(target, libraries.join(entry.file_name())).map_err(&io)?;
+    }
     for (link, target) in [
         ("usr/bin/awk", "mawk"),
         ("usr/bin/python", "python3"),
@@ -572,7 +570,6 @@ fn finish(root: &Path) -> Result<(), ImageError> {
     ] {
         let _ = fs::remove_dir_all(root.join(folder));
     }
-    output("ldconfig", Command::new("ldconfig").arg("-r").arg(root))?;
     Ok(())
 }
 

@@ -30,7 +30,9 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+pub mod bench;
 mod error;
+mod fault;
 pub mod image;
 pub mod limits;
 mod model;
@@ -42,6 +44,7 @@ mod process;
 mod wire;
 
 pub use error::{CreateError, ExecError, FileError, SnapshotError, StoreError};
+pub use fault::{Fault, UnknownFault};
 pub use image::{Image, ImageError, Images};
 pub use model::{
     Cancel, Capability, Cell, Command, Failure, Outcome, Report, Snapshot, Spec, Stats, Stream,
@@ -51,6 +54,7 @@ pub use process::{Process, Settings};
 
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Receives output as it comes.
 pub type Output<'a> = &'a mut dyn FnMut(Stream, &[u8]);
@@ -130,6 +134,14 @@ pub trait Sandbox: Send + Sync {
     /// Runs a command; gives its exit code.
     fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError>;
 
+    /// Runs a command at a terminal of this many rows and columns.
+    fn terminal(
+        &self,
+        command: &Command,
+        rows: u32,
+        columns: u32,
+    ) -> Result<Box<dyn Terminal>, ExecError>;
+
     /// Reads a file.
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError>;
 
@@ -153,4 +165,25 @@ pub trait Sandbox: Send + Sync {
 
     /// Ends it and all that it has; a second call does nothing.
     fn destroy(&self);
+}
+
+/// A command at a terminal. Dropping it hangs up: the command and its children are ended.
+pub trait Terminal: Send + Sync {
+    /// Types bytes; none at all say that nothing more will come.
+    fn write(&self, bytes: &[u8]) -> Result<(), ExecError>;
+
+    /// Gives the terminal another size.
+    fn resize(&self, rows: u32, columns: u32) -> Result<(), ExecError>;
+
+    /// What comes next; `None` where nothing comes within this time.
+    fn next(&self, within: Duration) -> Result<Option<Said>, ExecError>;
+}
+
+/// What a command at a terminal says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// What it writes.
+    Bytes(Vec<u8>),
+    /// It ended, with this exit code. Nothing follows.
+    Ended(i32),
 }

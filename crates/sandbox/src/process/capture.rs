@@ -7,19 +7,31 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::descriptors;
-use super::sys::{self, PageRange, Stopped, register};
+use super::sys::{self, Frozen, PageRange, Stopped, register};
 use crate::plan::{COPY, Extent, GROWS_DOWN, LOADER_END, LOADER_START, Region, SHARED, source};
 use crate::wire::Put;
 
 const PAGE: u64 = 4096;
 /// How much is copied at a time.
 const CHUNK: usize = 1 << 20;
+/// Bytes of shared memory that can be kept: they are read while the process stands still.
+const MAX_SHARED: u64 = 256 << 20;
 /// Layers that one image refers to at most; beyond it, the one that holds least is written anew.
 const MAX_LAYERS: usize = 12;
 /// Pieces of adjacent memory are written anew as one where they are smaller than this on average…
 const PIECE: u64 = 64 << 10;
 /// … and more than this many.
 const MANY: usize = 16;
+
+/// A process that was copied in an instant, and whose copy stands still until its memory is written.
+pub(super) struct Negative {
+    frozen: Frozen,
+    pieces: Vec<Piece>,
+    state: State,
+    descriptors: Put,
+    /// Connections that a branch will find closed.
+    pub(super) closed: Vec<String>,
+}
 
 /// A picture.
 #[derive(Debug)]
@@ -30,8 +42,6 @@ pub(super) struct Picture {
     pub(super) layers: Vec<String>,
     /// Bytes of memory just written.
     pub(super) written: u64,
-    /// Connections that a branch will find closed.
-    pub(super) closed: Vec<String>,
 }
 
 /// Why there is no picture.
@@ -54,29 +64,30 @@ struct Piece {
     layer: Option<String>,
     path: Option<String>,
     write: Keep,
+    /// Its bytes, where the process shares them with its copy.
+    held: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     /// What the process has written to it.
     Changes,
-    /// All that is there: nothing else keeps it.
-    Present,
+    /// What was read when the process stood still: nothing else keeps it.
+    Held,
     /// Every page, wherever it comes from.
     Everything,
     Nothing,
 }
 
-/// Takes the picture of process `pid`, and writes its new pages to `pages`. `layer_of` names the layer
-/// that is the file of a device and inode; `loaded` says that the process came from an image itself.
-/// `meanwhile` runs while the process still stands: the disk is copied then.
+/// Takes the negative of process `pid`: stops it, has it fork, and lets it go on. `layer_of` names the
+/// layer that is the file of a device and inode; `loaded` says that the process came from an image
+/// itself. `meanwhile` runs while the process stands: the disk is copied then.
 pub(super) fn capture<T>(
     pid: i32,
     loaded: bool,
-    pages: &Path,
     layer_of: &dyn Fn(u64, u64) -> Option<String>,
     meanwhile: impl FnOnce() -> io::Result<T>,
-) -> Result<(Picture, T), Failure> {
+) -> Result<(Negative, T), Failure> {
     let stopped = Stopped::stop(pid).map_err(io("stopping the interpreter"))?;
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .map_err(io("counting threads"))?
@@ -87,27 +98,46 @@ pub(super) fn capture<T>(
         )));
     }
     let mut pieces = pieces(pid, loaded, layer_of)?;
-    consolidate(&mut pieces);
-    shed_a_layer(&mut pieces);
-    let (fds, closed) = descriptors::describe(pid)?;
+    hold_shared(pid, &mut pieces)?;
+    let (descriptors, closed) = descriptors::describe(pid)?;
     let state = State::read(pid, &stopped, &pieces).map_err(io("reading registers"))?;
-    let mut image = Image::default();
-    image
-        .write(pid, pieces, pages)
-        .map_err(io("writing memory"))?;
-    let plan = state
-        .plan(pid, &image, fds)
-        .map_err(io("describing the process"))?;
+    let instruction = call_instruction(pid, &pieces).map_err(io("finding a system call"))?;
+    let frozen = stopped
+        .fork(instruction)
+        .map_err(io("copying the interpreter"))?;
     let beside = meanwhile().map_err(io("copying the disk"))?;
     Ok((
-        Picture {
-            plan,
-            layers: image.layers,
-            written: image.written,
+        Negative {
+            frozen,
+            pieces,
+            state,
+            descriptors,
             closed,
         },
         beside,
     ))
+}
+
+impl Negative {
+    /// The number of the process that stands still.
+    pub(super) fn pid(&self) -> i32 {
+        self.frozen.pid()
+    }
+
+    /// Writes the memory to `pages`, and ends the copy. Must run on the thread that took the negative: a
+    /// stopped process belongs to it.
+    pub(super) fn develop(mut self, pages: &Path) -> io::Result<Picture> {
+        consolidate(&mut self.pieces);
+        shed_a_layer(&mut self.pieces);
+        let mut image = Image::default();
+        image.write(self.pid(), self.pieces, pages)?;
+        let plan = self.state.plan(&image, self.descriptors);
+        Ok(Picture {
+            plan,
+            layers: image.layers,
+            written: image.written,
+        })
+    }
 }
 
 fn pieces(
@@ -179,6 +209,7 @@ fn parse(
         layer: None,
         path: None,
         write: Keep::Changes,
+        held: Vec::new(),
     };
     let shared = access.get(3) == Some(&b's');
     if shared {
@@ -207,7 +238,7 @@ fn parse(
                 "it maps an anonymous file ({name})"
             )));
         }
-        "/dev/zero (deleted)" if shared => piece.write = Keep::Present,
+        "/dev/zero (deleted)" if shared => piece.write = Keep::Held,
         _ if name.starts_with('[') || name.starts_with("anon_inode") => {
             return Err(Failure::Refused(format!("it maps {name}")));
         }
@@ -260,6 +291,27 @@ fn file(
     piece.path = Some(name.to_owned());
     if shared {
         piece.write = Keep::Nothing; // What was written to it is in the file.
+    }
+    Ok(())
+}
+
+/// Reads the memory that a copy of the process would go on sharing with it.
+fn hold_shared(pid: i32, pieces: &mut [Piece]) -> Result<(), Failure> {
+    let shared = || pieces.iter().filter(|piece| piece.write == Keep::Held);
+    let bytes: u64 = shared()
+        .map(|piece| piece.region.end - piece.region.start)
+        .sum();
+    if bytes > MAX_SHARED {
+        return Err(Failure::Refused(format!(
+            "it has {} MiB of shared memory; {} are the most that can be kept",
+            bytes >> 20,
+            MAX_SHARED >> 20
+        )));
+    }
+    for piece in pieces.iter_mut().filter(|piece| piece.write == Keep::Held) {
+        piece.held = vec![0; (piece.region.end - piece.region.start) as usize];
+        sys::read_memory(pid, piece.region.start, &mut piece.held)
+            .map_err(io("reading shared memory"))?;
     }
     Ok(())
 }
@@ -369,10 +421,11 @@ impl Image {
                 Keep::Nothing => {}
                 Keep::Everything => ranges.push(PageRange::new(region.start, region.end)),
                 Keep::Changes => {
-                    sys::written_pages(&pagemap, region.start, region.end, false, &mut ranges)?
+                    sys::written_pages(&pagemap, region.start, region.end, &mut ranges)?
                 }
-                Keep::Present => {
-                    sys::written_pages(&pagemap, region.start, region.end, true, &mut ranges)?
+                Keep::Held => {
+                    out.write_all(&piece.held)?;
+                    self.extend(&region, PageRange::new(region.start, region.end));
                 }
             }
             self.regions.push(region);
@@ -391,16 +444,29 @@ impl Image {
         out: &mut impl Write,
         buffer: &mut [u8],
     ) -> io::Result<()> {
-        let offset = self.written;
         let mut at = range.start;
         while at < range.end {
             let want = (range.end - at).min(buffer.len() as u64) as usize;
-            // A page that cannot be read (past the end of its file) cannot be read by its owner either.
-            let read = sys::read_memory(pid, at, &mut buffer[..want]).unwrap_or(0);
-            buffer[read..want].fill(0);
-            out.write_all(&buffer[..want])?;
-            at += want as u64;
+            let read = match sys::read_memory(pid, at, &mut buffer[..want]) {
+                Ok(count) if count > 0 => count,
+                // A page past the end of its file cannot be read by its owner either.
+                Err(error) if error.raw_os_error() != Some(libc::EFAULT) => return Err(error),
+                _ => {
+                    let page = want.min(PAGE as usize);
+                    buffer[..page].fill(0);
+                    page
+                }
+            };
+            out.write_all(&buffer[..read])?;
+            at += read as u64;
         }
+        self.extend(region, range);
+        Ok(())
+    }
+
+    /// Notes that a range of a region was written.
+    fn extend(&mut self, region: &Region, range: PageRange) {
+        let offset = self.written;
         self.written += range.end - range.start;
         let mapped = region.flags & (GROWS_DOWN | SHARED) == 0;
         let layer = place(&mut self.layers, String::new());
@@ -411,7 +477,6 @@ impl Image {
             protection: region.protection,
             layer: if mapped { layer } else { layer | COPY },
         });
-        Ok(())
     }
 }
 
@@ -448,6 +513,11 @@ struct State {
     signals: Vec<(u32, Vec<u8>)>,
     alternate_stack: Vec<u8>,
     timer: Vec<u8>,
+    number: u32,
+    umask: u32,
+    folder: String,
+    name: String,
+    auxv: Vec<u8>,
 }
 
 impl State {
@@ -481,6 +551,15 @@ impl State {
         let timer = read(32)?;
         let end_of_heap = stopped.call(instruction, libc::SYS_brk, [0; 4])? as u64;
         let [head, length] = stopped.robust_list()?;
+        let own = |name: &str| format!("/proc/{pid}/{name}");
+        let inner = fs::read_to_string(own("status"))?;
+        let line = |name: &str| {
+            inner
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+                .trim()
+        };
         Ok(Self {
             registers,
             extended: stopped.extended()?,
@@ -493,49 +572,42 @@ impl State {
             } else {
                 timer
             },
+            number: line("NSpid:")
+                .split_whitespace()
+                .last()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+            umask: u32::from_str_radix(line("Umask:"), 8).unwrap_or(0o022),
+            folder: fs::read_link(own("cwd"))?.to_string_lossy().into_owned(),
+            name: fs::read_to_string(own("comm"))?.trim_end().to_owned(),
+            auxv: fs::read(own("auxv"))?,
         })
     }
 
     /// Writes it all down, in the order in which the loader reads it.
-    fn plan(&self, pid: i32, image: &Image, descriptors: Put) -> io::Result<Vec<u8>> {
-        let own = |name: &str| format!("/proc/{pid}/{name}");
-        let inner = fs::read_to_string(own("status"))?;
-        let number = |line: &str| {
-            inner
-                .lines()
-                .find_map(|one| one.strip_prefix(line))
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
-        let pid_inside = number("NSpid:")
-            .split_whitespace()
-            .last()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        let umask = u32::from_str_radix(&number("Umask:"), 8).unwrap_or(0o022);
+    fn plan(&self, image: &Image, descriptors: Put) -> Vec<u8> {
         let mut put = Put::default()
-            .u32(pid_inside)
+            .u32(self.number)
             .list(&image.files)
             .bytes(regions(&image.regions))
             .bytes(extents(&image.extents))
             .bytes(bytes(&self.layout))
-            .bytes(fs::read(own("auxv"))?)
+            .bytes(&self.auxv)
             .u32(self.signals.len() as u32);
         for (number, action) in &self.signals {
             put = put.u32(*number).bytes(action);
         }
         put = put
             .bytes(&self.timer)
-            .u32(umask)
-            .bytes(fs::read_link(own("cwd"))?.to_string_lossy().as_bytes())
-            .bytes(fs::read_to_string(own("comm"))?.trim_end())
+            .u32(self.umask)
+            .bytes(&self.folder)
+            .bytes(&self.name)
             .bytes(bytes(&self.thread))
             .bytes(&self.alternate_stack)
             .bytes(bytes(&self.registers))
             .bytes(&self.extended);
         put.0.extend(descriptors.0);
-        Ok(put.0)
+        put.0
     }
 }
 
@@ -654,6 +726,7 @@ mod tests {
             layer: layer.map(str::to_owned),
             path: None,
             write: Keep::Changes,
+            held: Vec::new(),
         }
     }
 

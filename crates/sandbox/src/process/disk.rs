@@ -30,6 +30,28 @@ pub(super) fn is_empty(layer: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(layer)?.next().is_none())
 }
 
+/// Removes a folder with all that is in it, even where its owner shut himself out.
+pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_all(folder)?;
+            fs::remove_dir_all(folder)
+        }
+        other => other,
+    }
+}
+
+fn open_all(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Bytes that a folder's files take, each once.
 pub(super) fn size(folder: &Path) -> u64 {
     const BLOCK: u64 = 512;

@@ -44,8 +44,8 @@ pub(super) struct Link {
 }
 
 /// A call in progress.
-pub(super) struct Call<'a> {
-    link: &'a Link,
+pub(super) struct Call {
+    link: Arc<Link>,
     /// Its number.
     pub(super) number: u32,
     events: Receiver<Event>,
@@ -75,16 +75,16 @@ impl Link {
 
     /// Begins a call.
     pub(super) fn call(
-        &self,
+        self: &Arc<Self>,
         kind: u8,
         payload: &[u8],
         descriptors: &[BorrowedFd],
-    ) -> io::Result<Call<'_>> {
+    ) -> io::Result<Call> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, events) = channel();
         self.calls().insert(number, sender);
         let call = Call {
-            link: self,
+            link: Arc::clone(self),
             number,
             events,
         };
@@ -115,7 +115,7 @@ impl Link {
 
     /// A call whose answer comes at once: its payload, and a descriptor if one came along.
     pub(super) fn ask(
-        &self,
+        self: &Arc<Self>,
         kind: u8,
         payload: &[u8],
         descriptors: &[BorrowedFd],
@@ -204,7 +204,7 @@ impl Link {
     }
 }
 
-impl Call<'_> {
+impl Call {
     /// The next event; an error of the kind `TimedOut` when it does not come in time.
     pub(super) fn next(&self, until: Option<Instant>) -> io::Result<Event> {
         let Some(until) = until else {
@@ -223,6 +223,11 @@ impl Call<'_> {
         }
     }
 
+    /// Says something more about it.
+    pub(super) fn tell(&self, kind: u8, payload: &[u8]) -> io::Result<()> {
+        self.link.tell(kind, self.number, payload, &[])
+    }
+
     /// Sends a signal to what the call runs.
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         self.link.tell(
@@ -234,7 +239,7 @@ impl Call<'_> {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Call {
     fn drop(&mut self) {
         self.link.calls().remove(&self.number);
     }

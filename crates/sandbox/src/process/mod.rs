@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
+use crate::fault::{Fault, Faults};
 use crate::image::{Image, Images};
 use crate::limits::{DISK_MIB, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::model::{Report, Snapshot, Spec};
@@ -31,6 +32,8 @@ use crate::{Backend, Sandbox};
 
 use cgroup::Hierarchies;
 use keeper::Keeper;
+pub(crate) use sys::end_at_once;
+
 use shell::{Host, Pool, WORLDS};
 use store::{SNAPSHOTS, Store};
 use world::World;
@@ -44,6 +47,8 @@ pub struct Settings {
     pub images: PathBuf,
     /// Empty worlds kept ready.
     pub pool: usize,
+    /// Where a test has this program killed.
+    pub fault: Option<Fault>,
 }
 
 impl Settings {
@@ -54,6 +59,7 @@ impl Settings {
             images: data.join("images"),
             data,
             pool: 4,
+            fault: None,
         }
     }
 }
@@ -130,11 +136,11 @@ impl Process {
             .map_err(io("reading the data folder"))?
             .flatten()
         {
-            fs::remove_dir_all(entry.path()).map_err(io("removing a former world"))?;
+            disk::remove_all(&entry.path()).map_err(io("removing a former world"))?;
             reaped.worlds += 1;
         }
-        let (store, problems) =
-            Store::open(data.join(SNAPSHOTS)).map_err(io("reading snapshots"))?;
+        let (store, problems) = Store::open(data.join(SNAPSHOTS), Faults(settings.fault))
+            .map_err(io("reading snapshots"))?;
         reaped.problems = problems;
         let agent = sys::program(c"worldline-agent", AGENT).map_err(io("making the agent"))?;
         let filter = filter::compile()
@@ -247,12 +253,12 @@ impl Inner {
             &spec,
             (image.digest.clone(), image.root.clone()),
         )?;
-        let stored = world
+        world
             .picture(&id, None, true)
             .map_err(|error| CreateError::Interpreter(error.to_string()))?;
-        let stored = self.store.add(stored).map_err(io("storing the template"))?;
         self.keeper.keep(&id);
-        Ok(stored)
+        let written = self.store.wait(&id);
+        written.ok_or_else(|| CreateError::Interpreter("its memory could not be written".into()))
     }
 
     fn begin(
@@ -274,6 +280,7 @@ impl Inner {
             doing: "making namespaces and a control group",
             source,
         })?;
+        self.store.faults.at(Fault::RestoreShell);
         World::warm(self, shell, spec, root, stored).map(|world| self.admit(world))
     }
 }
@@ -320,7 +327,7 @@ impl Backend for Process {
         let stored = self
             .inner
             .store
-            .get(snapshot)
+            .wait(snapshot)
             .filter(|stored| !stored.forgotten && !stored.template);
         let stored = stored.ok_or_else(|| CreateError::NoSnapshot(snapshot.into()))?;
         // By default a branch differs from its siblings; where its snapshot's world was reproducible, it

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::cgroup::{Group, Hierarchies, Limits};
+use super::disk;
 use super::link::Link;
 use super::store::{DISK, SNAPSHOTS};
 use super::sys::{self, Child};
@@ -89,7 +90,7 @@ impl Host {
         }
         let made = self.start(id, folder.clone());
         if made.is_err() {
-            let _ = fs::remove_dir_all(&folder);
+            let _ = disk::remove_all(&folder);
         }
         made
     }
@@ -188,7 +189,7 @@ impl Shell {
         let steps = [
             ("ending its first process", self.child.end()),
             ("removing its control group", self.group.remove()),
-            ("removing its files", fs::remove_dir_all(&self.folder)),
+            ("removing its files", disk::remove_all(&self.folder)),
         ];
         for (doing, result) in steps {
             if let Err(error) = result {

@@ -14,13 +14,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::disk;
 use crate::error::StoreError;
+use crate::fault::{Fault, Faults};
 use crate::model::Snapshot;
 
 const VERSION: u32 = 1;
@@ -71,10 +72,13 @@ impl Stored {
 
 /// All snapshots of a folder.
 pub(super) struct Store {
+    pub(super) faults: Faults,
     folder: PathBuf,
     state: Mutex<State>,
     /// One snapshot is written at a time.
     writing: Mutex<()>,
+    /// Told when the memory of one is written.
+    developed: Condvar,
 }
 
 #[derive(Default)]
@@ -82,18 +86,20 @@ struct State {
     stored: BTreeMap<String, Arc<Stored>>,
     /// Which snapshot's pages the file of a device and inode is.
     files: BTreeMap<(u64, u64), String>,
+    /// Snapshots whose memory is still being written.
+    developing: BTreeSet<String>,
 }
 
 impl Store {
     /// Reads a folder, and removes what a killed run left half written. Says what it could not read.
-    pub(super) fn open(folder: PathBuf) -> io::Result<(Self, Vec<String>)> {
+    pub(super) fn open(folder: PathBuf, faults: Faults) -> io::Result<(Self, Vec<String>)> {
         fs::create_dir_all(&folder)?;
         let mut state = State::default();
         let mut problems = Vec::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             match fs::read(path.join(MANIFEST)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => disk::remove_all(&path)?,
                 Err(error) => problems.push(format!("{}: {error}", path.display())),
                 Ok(bytes) => match serde_json::from_slice::<Stored>(&bytes) {
                     Ok(stored) if stored.version == VERSION => {
@@ -117,9 +123,11 @@ impl Store {
         }
         Ok((
             Self {
+                faults,
                 folder,
                 state: Mutex::new(state),
                 writing: Mutex::default(),
+                developed: Condvar::new(),
             },
             problems,
         ))
@@ -164,8 +172,7 @@ impl Store {
         self.state().files.get(&(device, inode)).cloned()
     }
 
-    /// Takes in a snapshot whose parts are in its folder. It can be used at once; [`keep`](Self::keep)
-    /// makes it last.
+    /// Takes in a snapshot whose parts are in its folder. [`keep`](Self::keep) makes it last.
     pub(super) fn add(&self, stored: Stored) -> io::Result<Arc<Stored>> {
         let id = stored.snapshot.id.clone();
         let meta = fs::metadata(self.path(&id).join(PAGES))?;
@@ -174,6 +181,51 @@ impl Store {
         state.files.insert((meta.dev(), meta.ino()), id.clone());
         state.stored.insert(id, Arc::clone(&stored));
         Ok(stored)
+    }
+
+    /// Takes in a snapshot whose memory is still to come; [`finish`](Self::finish) has to follow.
+    pub(super) fn announce(&self, stored: Stored) {
+        let id = stored.snapshot.id.clone();
+        let mut state = self.state();
+        state.developing.insert(id.clone());
+        state.stored.insert(id, Arc::new(stored));
+    }
+
+    /// The memory of an announced snapshot is there: what it is made of, and its bytes. Without it there
+    /// is no such snapshot any more.
+    pub(super) fn finish(&self, id: &str, memory: Option<(Vec<String>, u64)>) {
+        let meta = fs::metadata(self.path(id).join(PAGES)).ok();
+        let mut state = self.state();
+        match (memory, meta, state.stored.get(id).cloned()) {
+            (Some((memory, written)), Some(meta), Some(stored)) => {
+                let mut stored = Stored {
+                    memory,
+                    ..Stored::clone(&stored)
+                };
+                stored.snapshot.memory_bytes = written;
+                state.files.insert((meta.dev(), meta.ino()), id.to_owned());
+                state.stored.insert(id.to_owned(), Arc::new(stored));
+            }
+            _ => {
+                state.stored.remove(id);
+                let _ = fs::remove_dir_all(self.path(id));
+            }
+        }
+        state.developing.remove(id);
+        drop(state);
+        self.developed.notify_all();
+    }
+
+    /// The snapshot, once its memory is written.
+    pub(super) fn wait(&self, id: &str) -> Option<Arc<Stored>> {
+        let mut state = self.state();
+        while state.developing.contains(id) {
+            state = self
+                .developed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.stored.get(id).cloned()
     }
 
     /// Writes a snapshot so that it survives the machine: its parts first, its manifest last.
@@ -185,13 +237,14 @@ impl Store {
     fn write(&self, id: &str) -> Result<Snapshot, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, source };
         let stored = self
-            .get(id)
+            .wait(id)
             .ok_or_else(|| StoreError::NoSnapshot(id.into()))?;
         if stored.snapshot.durable {
             return Ok(stored.snapshot.clone());
         }
         let folder = self.path(id);
         let digest = sync_and_digest(&folder).map_err(io("writing a snapshot"))?;
+        self.faults.at(Fault::KeepSynced);
         let mut stored = Stored::clone(&stored);
         // What it is built on has to last too; those were taken before it.
         for layer in stored
@@ -224,7 +277,9 @@ impl Store {
         let mut file = File::create(&part)?;
         file.write_all(&serde_json::to_vec_pretty(stored)?)?;
         file.sync_all()?;
+        self.faults.at(Fault::KeepPart);
         fs::rename(&part, folder.join(MANIFEST))?;
+        self.faults.at(Fault::KeepRenamed);
         File::open(&folder)?.sync_all()
     }
 
@@ -247,6 +302,7 @@ impl Store {
                 })?;
         }
         self.state().stored.insert(id.into(), Arc::new(forgotten));
+        self.faults.at(Fault::Forgotten);
         Ok(())
     }
 
@@ -267,7 +323,7 @@ impl Store {
         let unneeded: Vec<String> = state
             .stored
             .keys()
-            .filter(|id| !needed.contains(*id))
+            .filter(|id| !needed.contains(*id) && !state.developing.contains(*id))
             .cloned()
             .collect();
         let mut bytes = 0;
@@ -276,7 +332,8 @@ impl Store {
             bytes += disk::size(&folder);
             // Without its manifest it is no snapshot, whatever happens next.
             let _ = fs::remove_file(folder.join(MANIFEST));
-            fs::remove_dir_all(&folder)?;
+            self.faults.at(Fault::CollectHalf);
+            disk::remove_all(&folder)?;
             state.stored.remove(&id);
             state.files.retain(|_, owner| *owner != id);
         }

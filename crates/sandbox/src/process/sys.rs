@@ -406,13 +406,11 @@ impl PageRange {
 }
 
 /// Pages between two addresses that hold something of the process's own: written, not merely mapped
-/// from a file. `shared` asks for all that is there instead. Gives ranges from `start` on, and where
-/// it stopped.
+/// from a file.
 pub(super) fn written_pages(
     pagemap: &File,
     start: u64,
     end: u64,
-    shared: bool,
     ranges: &mut Vec<PageRange>,
 ) -> io::Result<()> {
     const FILE: u64 = 4;
@@ -423,7 +421,7 @@ pub(super) fn written_pages(
     let mut at = start;
     let mut batch = vec![PageRange::default(); BATCH];
     while at < end {
-        let must = if shared { 0 } else { FILE | PFNZERO };
+        let must = FILE | PFNZERO;
         let mut arguments = [
             96,
             0,
@@ -482,7 +480,7 @@ impl Stopped {
             libc::PTRACE_SEIZE,
             pid,
             0,
-            libc::PTRACE_O_TRACESYSGOOD as usize,
+            (libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEFORK) as usize,
         )?;
         let stopped = Self {
             pid,
@@ -494,8 +492,8 @@ impl Stopped {
         Ok(stopped)
     }
 
-    /// Waits until it stops for us; a signal on its way is held back.
-    fn wait(&self) -> io::Result<()> {
+    /// Waits until it stops for us, and says for which event; a signal on its way is held back.
+    fn wait(&self) -> io::Result<c_int> {
         loop {
             let mut status = 0;
             // SAFETY: a place for the status.
@@ -506,7 +504,7 @@ impl Stopped {
             let signal = libc::WSTOPSIG(status);
             let ours = signal & 0x7f == libc::SIGTRAP || status >> 16 == libc::PTRACE_EVENT_STOP;
             if ours {
-                return Ok(());
+                return Ok(status >> 16);
             }
             self.held.borrow_mut().push(signal);
             ptrace(libc::PTRACE_SYSCALL, self.pid, 0, 0)?;
@@ -624,6 +622,68 @@ impl Stopped {
         }
         Ok(())
     }
+
+    /// Makes the stopped process fork. The copy, its sibling, never runs; this thread holds it.
+    pub(super) fn fork(&self, instruction: u64) -> io::Result<Frozen> {
+        let saved = self.registers()?;
+        let mut registers = saved;
+        registers[register::RAX] = libc::SYS_clone as u64;
+        registers[register::ORIG_RAX] = u64::MAX;
+        registers[register::RIP] = instruction;
+        // rdi, rsi, rdx, r10, r8: a child of the same parent, with a stack, memory and descriptors of its own.
+        registers[14] = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;
+        for place in [13, 12, 7, 9] {
+            registers[place] = 0;
+        }
+        self.set_registers(&registers)?;
+        let forked = (|| {
+            ptrace(libc::PTRACE_SYSCALL, self.pid, 0, 0)?;
+            self.wait()?;
+            ptrace(libc::PTRACE_SYSCALL, self.pid, 0, 0)?;
+            let event = self.wait()?;
+            if event != libc::PTRACE_EVENT_FORK {
+                // It came out of the call without a fork: limits of processes or memory.
+                let answer = self.registers()?[register::RAX] as i64;
+                return Err(io::Error::from_raw_os_error((-answer) as i32));
+            }
+            let mut pid: libc::c_ulong = 0;
+            ptrace(libc::PTRACE_GETEVENTMSG, self.pid, 0, &raw mut pid as usize)?;
+            let copy = Frozen(Self {
+                pid: pid as i32,
+                held: RefCell::default(),
+            });
+            ptrace(libc::PTRACE_SYSCALL, self.pid, 0, 0)?;
+            self.wait()?;
+            copy.0.wait()?;
+            // Should this program die, the copy must not begin to run.
+            ptrace(
+                libc::PTRACE_SETOPTIONS,
+                copy.0.pid,
+                0,
+                libc::PTRACE_O_EXITKILL as usize,
+            )?;
+            Ok(copy)
+        })();
+        self.set_registers(&saved)?;
+        forked
+    }
+}
+
+/// A copy of a process that never runs, and ends when this is dropped.
+pub(super) struct Frozen(Stopped);
+
+impl Frozen {
+    pub(super) fn pid(&self) -> i32 {
+        self.0.pid
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        kill(self.0.pid);
+        // It is noticed by its tracer first, then by its parent, which is the agent.
+        let _ = self.0.wait();
+    }
 }
 
 impl Drop for Stopped {
@@ -683,4 +743,12 @@ pub(super) fn private_file(at: &Path) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(at)
+}
+
+/// Ends this program as `kill -9` would.
+pub(crate) fn end_at_once() {
+    kill(std::process::id() as i32);
+    loop {
+        std::thread::park();
+    }
 }

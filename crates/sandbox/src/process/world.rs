@@ -7,19 +7,22 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::capture::{self, Failure, Picture};
-use super::link::{Event, gone};
+use super::capture::{self, Failure};
+use super::link::{Call, Event, gone};
 use super::shell::{Shell, fresh};
-use super::store::{DISK, PAGES, PLAN, Stored};
+use super::store::{DISK, PAGES, PLAN, Store, Stored};
 use super::{Inner, disk, sys};
 use crate::error::{CreateError, ExecError, FileError, SnapshotError};
+use crate::fault::Fault;
 use crate::limits::{GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE, MAX_NAME, START};
 use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
 use crate::wire::{self, Put, kind};
-use crate::{Output, Sandbox};
+use crate::{Output, Said, Sandbox, Terminal};
 
 /// The interpreter's program: what every cell goes through.
 pub(super) const KERNEL: &str = include_str!("../../kernel/kernel.py");
@@ -68,9 +71,106 @@ pub(super) struct World {
     /// Held while files are written from outside, and while the disk is copied.
     files: Mutex<()>,
     kept: Mutex<Kept>,
+    /// Copies of the interpreter whose memory is being written.
+    copies: Arc<Copies>,
     paused: AtomicBool,
     ended: AtomicBool,
     branches: AtomicU64,
+}
+
+/// Copies that stand still in a world, by their numbers on this host.
+#[derive(Default)]
+struct Copies {
+    all: Mutex<Vec<i32>>,
+    gone: Condvar,
+}
+
+impl Copies {
+    fn wait_until_gone(&self) {
+        let mut all = lock(&self.all);
+        while !all.is_empty() {
+            all = self.gone.wait(all).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// What a snapshot needs of its world.
+struct Job {
+    store: Arc<Store>,
+    interpreter: Interpreter,
+    upper: PathBuf,
+    beneath: Vec<String>,
+    copies: Arc<Copies>,
+}
+
+impl Job {
+    fn run(self, id: &str, mut stored: Stored, taken: &Sender<Result<Snapshot, SnapshotError>>) {
+        let folder = self.store.path(id);
+        let begun = Instant::now();
+        let layer_of = |device, inode| self.store.layer_of(device, inode);
+        let merges = self.beneath.len() >= MAX_DISK_LAYERS;
+        let copy_disk = || {
+            let onto = folder.join(DISK);
+            let mut bytes = 0;
+            for layer in self.beneath.iter().rev().filter(|_| merges) {
+                bytes += disk::lay_over(&self.store.path(layer).join(DISK), &onto)?;
+            }
+            bytes += disk::lay_over(&self.upper, &onto)?;
+            Ok((bytes, disk::is_empty(&onto)?))
+        };
+        let captured = capture::capture(
+            self.interpreter.pid,
+            self.interpreter.loaded,
+            &layer_of,
+            copy_disk,
+        );
+        let (negative, (bytes, empty)) = match captured {
+            Ok(captured) => captured,
+            Err(Failure::Refused(what)) => {
+                return drop(taken.send(Err(SnapshotError::Refused(what))));
+            }
+            Err(Failure::Io(doing, source)) => {
+                return drop(taken.send(Err(SnapshotError::Io { doing, source })));
+            }
+        };
+        stored.snapshot.pause_ms = begun.elapsed().as_secs_f64() * 1e3;
+        stored.snapshot.disk_bytes = bytes;
+        stored.snapshot.closed.clone_from(&negative.closed);
+        stored.disk = if merges { Vec::new() } else { self.beneath };
+        if !empty {
+            stored.disk.insert(0, id.to_owned());
+        }
+        let faults = self.store.faults;
+        faults.at(Fault::SnapshotCopied);
+        let pid = negative.pid();
+        lock(&self.copies.all).push(pid);
+        let snapshot = stored.snapshot.clone();
+        self.store.announce(stored);
+        faults.at(Fault::SnapshotAnnounced);
+        let _ = taken.send(Ok(snapshot));
+        let developed = negative.develop(&folder.join(PAGES)).and_then(|picture| {
+            faults.at(Fault::SnapshotPages);
+            sys::private_file(&folder.join(PLAN))?.write_all(&picture.plan)?;
+            let own = |layer: String| {
+                if layer.is_empty() {
+                    id.to_owned()
+                } else {
+                    layer
+                }
+            };
+            Ok((
+                picture.layers.into_iter().map(own).collect(),
+                picture.written,
+            ))
+        });
+        if let Err(error) = &developed {
+            tracing::error!(snapshot = id, "its memory cannot be written: {error}");
+        }
+        faults.at(Fault::SnapshotWritten);
+        self.store.finish(id, developed.ok());
+        lock(&self.copies.all).retain(|copy| *copy != pid);
+        self.copies.gone.notify_all();
+    }
 }
 
 /// What the shell keeps from line to line.
@@ -141,6 +241,7 @@ impl World {
             .shell
             .furnish(&inner.host, spec, &from.disk, &root)
             .map_err(io("making its root"))?;
+        inner.store.faults.at(Fault::RestoreFurnished);
         let plan = fs::read(inner.store.path(&from.snapshot.id).join(PLAN))
             .map_err(io("reading the snapshot"))?;
         let pages: Result<Vec<File>, _> = from
@@ -155,6 +256,7 @@ impl World {
             .link
             .ask(kind::LOAD, &plan, &descriptors)
             .map_err(io("loading the interpreter"))?;
+        inner.store.faults.at(Fault::RestoreLoaded);
         world
             .meet(&answer, true)
             .map_err(io("finding the interpreter"))?;
@@ -188,6 +290,7 @@ impl World {
                 folder: "/root".into(),
                 environment: ENVIRONMENT.map(str::to_owned).to_vec(),
             }),
+            copies: Arc::default(),
             paused: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             branches: AtomicU64::new(0),
@@ -207,7 +310,12 @@ impl World {
             .u32(1)
             .bytes(KERNEL);
         self.shell.link.ask(kind::WRITE, &program.0, &[])?;
-        let call = spawn(["/usr/bin/python3", KERNEL_PATH], environment, "/root");
+        let call = spawn(
+            ["/usr/bin/python3", KERNEL_PATH],
+            environment,
+            "/root",
+            None,
+        );
         let (answer, _) = self.shell.link.ask(kind::KERNEL, &call, &[])?;
         self.meet(&answer, false)
     }
@@ -316,13 +424,58 @@ impl World {
         }
     }
 
+    /// Checks a command; gives the call that starts it, and whether it is a line for the shell.
+    fn prepare(
+        &self,
+        command: &Command,
+        terminal: Option<(u32, u32)>,
+    ) -> Result<(Vec<u8>, bool), ExecError> {
+        let words = command.argv.iter().chain(
+            command
+                .environment
+                .iter()
+                .flat_map(|(name, value)| [name, value]),
+        );
+        let size: usize = words.clone().map(String::len).sum();
+        if size > MAX_CODE {
+            return Err(ExecError::TooLong(size));
+        }
+        if command.argv.first().is_none_or(String::is_empty)
+            || words.clone().any(|word| word.contains('\0'))
+        {
+            return Err(ExecError::NoCommand);
+        }
+        self.check()?;
+        let line = command.argv.len() == 1;
+        let kept = lock(&self.kept).clone();
+        let variables = command
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let environment: Vec<String> = kept.environment.iter().cloned().chain(variables).collect();
+        let payload = if line {
+            spawn(
+                ["/bin/bash", "-c", LINE, "bash", &command.argv[0]],
+                &environment,
+                &kept.folder,
+                terminal,
+            )
+        } else {
+            spawn(&command.argv, &environment, &kept.folder, terminal)
+        };
+        Ok((payload, line))
+    }
+
     /// Everything but the agent and the interpreter that runs here, by name.
     fn others(&self) -> Vec<String> {
         let interpreter = lock(&self.interpreter).pid;
         let Ok(processes) = descendants(self.shell.child.pid) else {
             return Vec::new();
         };
-        let others = processes.into_iter().filter(|pid| *pid != interpreter);
+        let copies = lock(&self.copies.all).clone();
+        let others = processes
+            .into_iter()
+            .filter(|pid| *pid != interpreter && !copies.contains(pid));
         others
             .filter_map(|pid| {
                 Some(
@@ -335,17 +488,20 @@ impl World {
             .collect()
     }
 
-    /// The parts of a snapshot, in the folder of a new id.
+    /// Takes a snapshot under a new id. It is known at once; its memory is written behind everyone's back,
+    /// and whoever needs it waits for that.
     pub(super) fn picture(
         &self,
         id: &str,
         name: Option<&str>,
         template: bool,
-    ) -> Result<Stored, SnapshotError> {
+    ) -> Result<Snapshot, SnapshotError> {
         let io = |doing| move |source| SnapshotError::Io { doing, source };
         if self.ended.load(Ordering::Acquire) {
             return Err(SnapshotError::Gone(self.shell.id.clone()));
         }
+        // While its folder is copied, nobody writes into the world from outside.
+        let _files = lock(&self.files);
         let others = self.others();
         if !others.is_empty() {
             return Err(SnapshotError::Refused(format!(
@@ -356,30 +512,6 @@ impl World {
         let store = &self.inner.store;
         let folder = store.path(id);
         make_folder(&folder, &self.shell.folder.join("upper")).map_err(io("making a folder"))?;
-        let taken = self.take(&folder);
-        if taken.is_err() {
-            let _ = fs::remove_dir_all(&folder);
-        }
-        let (picture, disk_bytes, pause) = taken?;
-        sys::private_file(&folder.join(PLAN))
-            .and_then(|mut file| file.write_all(&picture.plan))
-            .map_err(io("writing the plan"))?;
-        let own = |layer: String| {
-            if layer.is_empty() {
-                id.to_owned()
-            } else {
-                layer
-            }
-        };
-        let memory = picture.layers.into_iter().map(own).collect();
-        let mut disk = if self.merges() {
-            Vec::new()
-        } else {
-            self.disk.clone()
-        };
-        if !disk::is_empty(&folder.join(DISK)).map_err(io("reading the disk"))? {
-            disk.insert(0, id.to_owned());
-        }
         let kept = lock(&self.kept).clone();
         let snapshot = Snapshot {
             id: id.to_owned(),
@@ -392,52 +524,47 @@ impl World {
                 .map_or(0, |since| since.as_secs()),
             digest: String::new(),
             durable: false,
-            memory_bytes: picture.written,
-            disk_bytes,
-            pause_ms: pause.as_secs_f64() * 1e3,
-            closed: picture.closed,
+            memory_bytes: 0,
+            disk_bytes: 0,
+            pause_ms: 0.0,
+            closed: Vec::new(),
             spec: self.spec.clone(),
         };
-        let mut stored = Stored::new(snapshot, memory, disk);
+        let mut stored = Stored::new(snapshot, Vec::new(), Vec::new());
         stored.folder = kept.folder;
         stored.environment = kept.environment;
         stored.template = template;
-        Ok(stored)
-    }
-
-    /// Whether the next snapshot makes one layer of all.
-    fn merges(&self) -> bool {
-        self.disk.len() >= MAX_DISK_LAYERS
-    }
-
-    fn take(&self, folder: &Path) -> Result<(Picture, u64, Duration), SnapshotError> {
-        let interpreter = *lock(&self.interpreter);
-        let store = &self.inner.store;
-        let _files = lock(&self.files);
-        let begun = Instant::now();
-        let copy_disk = || {
-            let mut bytes = 0;
-            if self.merges() {
-                for layer in self.disk.iter().rev() {
-                    bytes += disk::lay_over(&store.path(layer).join(DISK), &folder.join(DISK))?;
-                }
-            }
-            Ok(bytes + disk::lay_over(&self.shell.folder.join("upper"), &folder.join(DISK))?)
-        };
-        let layer_of = |device, inode| store.layer_of(device, inode);
-        let taken = capture::capture(
-            interpreter.pid,
-            interpreter.loaded,
-            &folder.join(PAGES),
-            &layer_of,
-            copy_disk,
-        );
-        let pause = begun.elapsed();
-        match taken {
-            Ok((picture, bytes)) => Ok((picture, bytes, pause)),
-            Err(Failure::Refused(what)) => Err(SnapshotError::Refused(what)),
-            Err(Failure::Io(doing, source)) => Err(SnapshotError::Io { doing, source }),
+        let taken = self.take(stored);
+        if taken.is_err() {
+            let _ = fs::remove_dir_all(&folder);
         }
+        taken
+    }
+
+    /// Takes the negative on a thread of its own, which goes on to develop it.
+    fn take(&self, stored: Stored) -> Result<Snapshot, SnapshotError> {
+        let id = stored.snapshot.id.clone();
+        let job = Job {
+            store: Arc::clone(&self.inner.store),
+            interpreter: *lock(&self.interpreter),
+            upper: self.shell.folder.join("upper"),
+            beneath: self.disk.clone(),
+            copies: Arc::clone(&self.copies),
+        };
+        let (taken, hear) = std::sync::mpsc::channel();
+        let begun = thread::Builder::new().name("snapshot".into()).spawn({
+            let id = id.clone();
+            move || job.run(&id, stored, &taken)
+        });
+        begun.map_err(|source| SnapshotError::Io {
+            doing: "starting a thread",
+            source,
+        })?;
+        hear.recv().unwrap_or_else(|_| {
+            Err(SnapshotError::Refused(
+                "the picture could not be taken".into(),
+            ))
+        })
     }
 
     /// Bytes that the world has written to its disk.
@@ -509,38 +636,7 @@ impl Sandbox for World {
     }
 
     fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError> {
-        let words = command.argv.iter().chain(
-            command
-                .environment
-                .iter()
-                .flat_map(|(name, value)| [name, value]),
-        );
-        let size: usize = words.clone().map(String::len).sum();
-        if size > MAX_CODE {
-            return Err(ExecError::TooLong(size));
-        }
-        if command.argv.first().is_none_or(String::is_empty)
-            || words.clone().any(|word| word.contains('\0'))
-        {
-            return Err(ExecError::NoCommand);
-        }
-        self.check()?;
-        let line = command.argv.len() == 1;
-        let kept = lock(&self.kept).clone();
-        let variables = command
-            .environment
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let environment: Vec<String> = kept.environment.iter().cloned().chain(variables).collect();
-        let payload = if line {
-            spawn(
-                ["/bin/bash", "-c", LINE, "bash", &command.argv[0]],
-                &environment,
-                &kept.folder,
-            )
-        } else {
-            spawn(&command.argv, &environment, &kept.folder)
-        };
+        let (payload, line) = self.prepare(command, None)?;
         let call = self.shell.link.call(kind::SPAWN, &payload, &[])?;
         for part in command.input.chunks(wire::CHUNK) {
             self.shell.link.tell(kind::STDIN, call.number, part, &[])?;
@@ -582,6 +678,20 @@ impl Sandbox for World {
                 }
             }
         }
+    }
+
+    fn terminal(
+        &self,
+        command: &Command,
+        rows: u32,
+        columns: u32,
+    ) -> Result<Box<dyn Terminal>, ExecError> {
+        let (payload, _) = self.prepare(command, Some((rows, columns)))?;
+        let call = self.shell.link.call(kind::SPAWN, &payload, &[])?;
+        Ok(Box::new(AtTerminal {
+            world: self.shell.id.clone(),
+            call: Mutex::new(call),
+        }))
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
@@ -682,20 +792,17 @@ impl Sandbox for World {
                 .map_err(io("waking the world"))?;
         }
         let id = fresh("snapshot").map_err(io("naming the snapshot"))?;
-        let stored = self.picture(&id, name, false);
+        let snapshot = self.picture(&id, name, false);
         if paused {
+            // A process of a frozen group cannot end.
+            self.copies.wait_until_gone();
             self.shell
                 .group
                 .freeze(true)
                 .map_err(io("pausing the world again"))?;
         }
-        let stored = self
-            .inner
-            .store
-            .add(stored?)
-            .map_err(io("storing the snapshot"))?;
         self.inner.keeper.keep(&id);
-        Ok(stored.snapshot.clone())
+        snapshot
     }
 
     fn stats(&self) -> Stats {
@@ -718,6 +825,8 @@ impl Sandbox for World {
 
     fn destroy(&self) {
         if !self.ended.swap(true, Ordering::AcqRel) {
+            // What was kept of it is kept whole.
+            self.copies.wait_until_gone();
             self.shell.end();
             self.inner.forget(&self.shell.id);
         }
@@ -740,31 +849,71 @@ fn make_folder(folder: &Path, like: &Path) -> io::Result<()> {
     lchown(folder.join(DISK), Some(meta.uid()), Some(meta.gid()))
 }
 
-/// A call that starts a command.
+/// A command of this backend at a terminal.
+struct AtTerminal {
+    world: String,
+    call: Mutex<Call>,
+}
+
+impl Terminal for AtTerminal {
+    fn write(&self, bytes: &[u8]) -> Result<(), ExecError> {
+        let call = lock(&self.call);
+        for part in bytes.chunks(wire::CHUNK) {
+            call.tell(kind::STDIN, part)?;
+        }
+        if bytes.is_empty() {
+            call.tell(kind::STDIN, &[])?;
+        }
+        Ok(())
+    }
+
+    fn resize(&self, rows: u32, columns: u32) -> Result<(), ExecError> {
+        Ok(lock(&self.call).tell(kind::RESIZE, &Put::default().u32(rows).u32(columns).0)?)
+    }
+
+    fn next(&self, within: Duration) -> Result<Option<Said>, ExecError> {
+        match lock(&self.call).next(Some(Instant::now() + within)) {
+            Ok(Event::Output(_, bytes)) => Ok(Some(Said::Bytes(bytes))),
+            Ok(Event::Exit { code, .. }) => Ok(Some(Said::Ended(code))),
+            Ok(Event::Failed(why)) => Err(io::Error::other(why).into()),
+            Ok(Event::Gone) => Err(ExecError::Gone(self.world.clone())),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for AtTerminal {
+    fn drop(&mut self) {
+        // As a line that hangs up would; what ignores that is ended.
+        for signal in [libc::SIGHUP, libc::SIGKILL] {
+            let _ = lock(&self.call).signal(signal);
+        }
+    }
+}
+
+/// A call that starts a command, at a terminal of some rows and columns or without one.
 fn spawn<A: AsRef<str>, E: AsRef<str>>(
     argv: impl IntoIterator<Item = A>,
     environment: impl IntoIterator<Item = E>,
     folder: &str,
+    terminal: Option<(u32, u32)>,
 ) -> Vec<u8> {
-    let bytes = |list: Vec<String>| list;
-    let argv = bytes(
-        argv.into_iter()
-            .map(|one| one.as_ref().to_owned())
-            .collect(),
-    );
-    let environment = bytes(
-        environment
-            .into_iter()
-            .map(|one| one.as_ref().to_owned())
-            .collect(),
-    );
+    let own = |one: &str| one.to_owned();
+    let argv: Vec<String> = argv.into_iter().map(|one| own(one.as_ref())).collect();
+    let environment: Vec<String> = environment
+        .into_iter()
+        .map(|one| own(one.as_ref()))
+        .collect();
+    let (rows, columns) = terminal.unwrap_or_default();
     Put::default()
         .list(argv)
         .list(environment)
         .bytes(folder)
-        .u32(0)
-        .u32(0)
-        .u32(0)
+        .u32(terminal.is_some().into())
+        .u32(rows)
+        .u32(columns)
         .0
 }
 

@@ -3,17 +3,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Outside, Stdio};
 use std::time::{Duration, Instant};
 
-use worldline_sandbox::{Backend, Spec};
+use worldline_sandbox::{Backend, Fault, Process, Settings, Spec};
 
-use crate::{Play, Promise, open, quiet, world};
+use crate::{Play, Promise, images, open, quiet, world};
 
 pub(crate) const PROMISES: &[Promise] = &[
     ("worlds_leave_nothing_behind", worlds_leave_nothing_behind),
     ("no_orphan_after_kill_nine", no_orphan_after_kill_nine),
+    (
+        "a_kill_at_any_step_loses_nothing_and_leaves_nothing",
+        a_kill_at_any_step_loses_nothing_and_leaves_nothing,
+    ),
     (
         "a_half_written_snapshot_is_no_snapshot",
         a_half_written_snapshot_is_no_snapshot,
@@ -42,6 +46,9 @@ pub(crate) fn is_victim() -> bool {
 /// Makes worlds, keeps one, pauses one, says so, and waits for its end.
 pub(crate) fn be_killed() -> ! {
     let folder = std::env::var_os(VICTIM).expect("a folder");
+    if let Ok(point) = std::env::var(POINT) {
+        walk_into(Fault::parse(&point).expect("a point"), folder.into());
+    }
     let process = open(folder.into()).expect("a backend");
     let worlds: Vec<_> = (0..3).map(|_| world(&process)).collect();
     worlds[0].value("x = 7; open('/tmp/f', 'w').write('kept')");
@@ -168,6 +175,99 @@ fn no_orphan_after_kill_nine(_: &dyn Backend) {
     assert_eq!(orphans, Vec::<String>::new());
     let world = process.restore(&id, &Spec::default()).unwrap();
     assert_eq!(world.value("x, open('/tmp/f').read()"), "(7, 'kept')");
+}
+
+/// Names the point where a victim has itself killed.
+const POINT: &str = "WORLDLINE_TEST_POINT";
+
+/// Goes through every step with the fault armed, and is not expected to come to the end.
+fn walk_into(point: Fault, folder: PathBuf) -> ! {
+    let settings = Settings {
+        images: images(),
+        fault: Some(point),
+        ..Settings::new(folder)
+    };
+    let process = Process::open(settings).expect("a backend");
+    let all = process.snapshots();
+    let kept = all
+        .iter()
+        .find(|one| one.name.as_deref() == Some("kept"))
+        .expect("the kept one")
+        .id
+        .clone();
+    let world = process.restore(&kept, &Spec::default()).expect("a branch");
+    let next = world.snapshot(Some("next")).expect("a snapshot");
+    process.persist(&next.id).expect("a lasting snapshot");
+    process
+        .remove_snapshot(&next.id)
+        .expect("a forgotten snapshot");
+    world.destroy();
+    drop(world);
+    process.collect().expect("a collection");
+    println!("not hit");
+    std::process::exit(0);
+}
+
+fn a_kill_at_any_step_loses_nothing_and_leaves_nothing(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let process = open(folder.path().into()).unwrap();
+        let world = world(&process);
+        world.value("x = 7; open('/tmp/f', 'w').write('kept')");
+        let kept = world.snapshot(Some("kept")).unwrap();
+        process.persist(&kept.id).unwrap();
+    }
+    for (name, _) in Fault::ALL {
+        let killed = Outside::new(std::env::current_exe().unwrap())
+            .env(VICTIM, folder.path())
+            .env(POINT, name)
+            .output()
+            .unwrap();
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(
+            killed.status.signal(),
+            Some(9),
+            "{name}: {}",
+            String::from_utf8_lossy(&killed.stderr)
+        );
+        let before: Vec<String> = fs::read_dir(folder.path().join("worlds"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        let process = open(folder.path().into()).unwrap();
+        let orphans: Vec<String> = traces(folder.path())
+            .into_iter()
+            .filter(|trace| before.iter().any(|id| trace.ends_with(id.as_str())))
+            .collect();
+        assert_eq!(orphans, Vec::<String>::new(), "{name}");
+        let names: Vec<Option<String>> = process
+            .snapshots()
+            .into_iter()
+            .map(|one| one.name)
+            .collect();
+        assert!(names.contains(&Some("kept".into())), "{name}: {names:?}");
+        for snapshot in process.snapshots() {
+            assert!(snapshot.durable, "{name}");
+            let world = process.restore(&snapshot.id, &Spec::default()).unwrap();
+            assert_eq!(
+                world.value("x, open('/tmp/f').read()"),
+                "(7, 'kept')",
+                "{name}"
+            );
+            if snapshot.name.as_deref() == Some("next") {
+                process.remove_snapshot(&snapshot.id).unwrap();
+            }
+        }
+        // What is left is the kept one and the template.
+        process.collect().unwrap();
+        assert_eq!(
+            fs::read_dir(folder.path().join("snapshots"))
+                .unwrap()
+                .count(),
+            2,
+            "{name}"
+        );
+    }
 }
 
 fn a_half_written_snapshot_is_no_snapshot(_: &dyn Backend) {

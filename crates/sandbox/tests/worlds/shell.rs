@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use worldline_sandbox::{Backend, Command, ExecError};
+use worldline_sandbox::{Backend, Command, ExecError, Said};
 
 use crate::{Play, Promise, quiet, world};
 
@@ -21,6 +21,10 @@ pub(crate) const PROMISES: &[Promise] = &[
         a_command_ends_with_its_time_or_its_caller,
     ),
     ("much_output_arrives_whole", much_output_arrives_whole),
+    (
+        "a_terminal_is_typed_at_resized_and_hung_up",
+        a_terminal_is_typed_at_resized_and_hung_up,
+    ),
     ("files_go_in_and_out", files_go_in_and_out),
     (
         "a_server_inside_can_be_reached",
@@ -101,6 +105,44 @@ fn much_output_arrives_whole(backend: &dyn Backend) {
     let (code, printed) = world.line("seq 1 300000");
     assert_eq!((code, printed.lines().count()), (0, 300_000));
     assert!(printed.ends_with("\n300000\n"));
+}
+
+fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
+    let world = world(backend);
+    let terminal = world
+        .terminal(&Command::argv(["bash", "--norc", "-i"]), 24, 80)
+        .unwrap();
+    let until = |wanted: &str| {
+        let (begun, mut heard) = (Instant::now(), String::new());
+        while !heard.contains(wanted) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{wanted}: {heard}"
+            );
+            if let Some(Said::Bytes(bytes)) = terminal.next(Duration::from_millis(100)).unwrap() {
+                heard.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+    };
+    terminal.write(b"tty; stty size\n").unwrap();
+    until("24 80");
+    terminal.resize(50, 132).unwrap();
+    terminal.write(b"stty size; sleep 600\n").unwrap();
+    until("50 132");
+    terminal.write(&[3]).unwrap(); // Ctrl-C
+    terminal.write(b"echo $((6 * 7))\n").unwrap();
+    until("42");
+    drop(terminal);
+    let begun = Instant::now();
+    while world.line("pgrep -c bash").1.trim() != "1" {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    let short = world.terminal(&Command::line("exit 7"), 1, 1).unwrap();
+    let ended = std::iter::repeat_with(|| short.next(Duration::from_secs(5)).unwrap());
+    assert_eq!(
+        ended.flatten().find(|said| matches!(said, Said::Ended(_))),
+        Some(Said::Ended(7))
+    );
 }
 
 fn files_go_in_and_out(backend: &dyn Backend) {

@@ -1,0 +1,368 @@
+//! Measures branching: what `worldline bench branch` prints.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command as Outside, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::{Backend, Cell, Sandbox, Spec};
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Heaps, in MiB.
+    pub heaps_mib: Vec<u32>,
+    /// Branches made at once.
+    pub branches: Vec<usize>,
+    /// How often single operations are repeated.
+    pub rounds: usize,
+    /// Generations of branches of branches.
+    pub generations: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            heaps_mib: vec![64, 512, 2048],
+            branches: vec![1, 10, 100],
+            rounds: 10,
+            generations: 50,
+        }
+    }
+}
+
+/// One row: an operation under some conditions.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was done.
+    pub what: &'static str,
+    /// The heap of the world, in MiB.
+    pub heap_mib: u32,
+    /// What it is made of: `arrays` (huge pages where the host has them) or `objects` (small ones).
+    pub heap: &'static str,
+    /// Branches made together.
+    pub branches: usize,
+    /// How often it was measured.
+    pub count: usize,
+    /// Half of them were no more than this.
+    pub median: f64,
+    /// All but one in twenty were no more than this.
+    pub p95: f64,
+    /// The most.
+    pub max: f64,
+    /// What the numbers are in.
+    pub unit: &'static str,
+}
+
+/// All rows, and how busy the machine was.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// The backend.
+    pub backend: &'static str,
+    /// Processors of the host.
+    pub processors: usize,
+    /// The load average of the last minute, before and after.
+    pub load: [f64; 2],
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// What could not be measured, and why.
+    pub left_out: Vec<String>,
+}
+
+/// A world could not be measured.
+pub type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measures. `root` is the root of an image, for the start of a container beside it.
+pub fn measure(
+    backend: &dyn Backend,
+    plan: &Plan,
+    root: Option<&Path>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Measured, Failed> {
+    let before = load();
+    let mut bench = Bench {
+        backend,
+        plan,
+        rows: Vec::new(),
+    };
+    progress("making worlds");
+    bench.create()?;
+    for heap in &plan.heaps_mib {
+        for kind in ["arrays", "objects"] {
+            progress(&format!("a heap of {heap} MiB of {kind}"));
+            bench.heap(*heap, kind)?;
+        }
+    }
+    progress("generations");
+    bench.generations()?;
+    let mut left_out = Vec::new();
+    match root.filter(|_| on_path("bwrap")) {
+        Some(root) => bench.container(root)?,
+        None => left_out
+            .push("a bubblewrap start of the same image: there is no `bwrap` on this host".into()),
+    }
+    if !on_path("criu") {
+        left_out.push("CRIU alone: there is no `criu` on this host".into());
+    }
+    Ok(Measured {
+        backend: backend.name(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        load: [before, load()],
+        rows: bench.rows,
+        left_out,
+    })
+}
+
+struct Bench<'a> {
+    backend: &'a dyn Backend,
+    plan: &'a Plan,
+    rows: Vec<Row>,
+}
+
+impl Bench<'_> {
+    fn row(
+        &mut self,
+        what: &'static str,
+        heap: (u32, &'static str),
+        branches: usize,
+        unit: &'static str,
+        mut values: Vec<f64>,
+    ) {
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            values
+                .get(((values.len() as f64 * share).ceil() as usize).saturating_sub(1))
+                .copied()
+                .unwrap_or(0.0)
+        };
+        let row = Row {
+            what,
+            heap_mib: heap.0,
+            heap: heap.1,
+            branches,
+            count: values.len(),
+            median: at(0.5),
+            p95: at(0.95),
+            max: at(1.0),
+            unit,
+        };
+        self.rows.push(row);
+    }
+
+    fn create(&mut self) -> Result<(), Failed> {
+        let (mut made, mut first) = (Vec::new(), Vec::new());
+        // The first world of an image starts an interpreter, from which the others begin.
+        self.backend.create(&Spec::default())?.destroy();
+        for _ in 0..self.plan.rounds {
+            let begun = Instant::now();
+            let world = self.backend.create(&Spec::default())?;
+            made.push(milliseconds(begun));
+            run(&*world, "1")?;
+            first.push(milliseconds(begun));
+            world.destroy();
+            // The pool has to be full again for the next one to be warm.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        self.row("create", (0, "arrays"), 0, "ms", made);
+        self.row("create to first reply", (0, "arrays"), 0, "ms", first);
+        Ok(())
+    }
+
+    fn heap(&mut self, heap: u32, kind: &'static str) -> Result<(), Failed> {
+        let spec = Spec {
+            memory_mib: heap * 3 + 512,
+            ..Spec::default()
+        };
+        let world = self.backend.create(&spec)?;
+        let code = match kind {
+            "arrays" => format!("import numpy as np; heap = np.ones({heap} * 131072)"),
+            // About 100 bytes for a list of one number and its place in the other list.
+            _ => format!("heap = [[n] for n in range({heap} * 10000)]"),
+        };
+        run(&*world, &code)?;
+        let (mut taken, mut pauses, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+        let mut last = String::new();
+        for _ in 0..self.plan.rounds.min(5) {
+            let begun = Instant::now();
+            let snapshot = world.snapshot(None)?;
+            taken.push(milliseconds(begun));
+            pauses.push(snapshot.pause_ms);
+            // The first branch of a snapshot waits until its memory is written.
+            let branch = self.backend.restore(&snapshot.id, &spec)?;
+            run(&*branch, "1")?;
+            ready.push(milliseconds(begun));
+            branch.destroy();
+            if !last.is_empty() {
+                self.backend.remove_snapshot(&last)?;
+            }
+            last = snapshot.id;
+            self.backend.persist(&last)?;
+            self.backend.collect()?;
+        }
+        let heap = (heap, kind);
+        self.row("hot snapshot", heap, 0, "ms", taken);
+        self.row("pause of the source", heap, 0, "ms", pauses);
+        self.row(
+            "snapshot to first reply of its first branch",
+            heap,
+            1,
+            "ms",
+            ready,
+        );
+        let stored = self
+            .backend
+            .snapshot(&last)
+            .map_or(0, |snapshot| snapshot.memory_bytes + snapshot.disk_bytes);
+        self.row(
+            "durable size",
+            heap,
+            0,
+            "MiB",
+            vec![stored as f64 / f64::from(1 << 20)],
+        );
+        for count in self.plan.branches.clone() {
+            self.branches(&last, heap, &spec, count)?;
+        }
+        world.destroy();
+        self.backend.remove_snapshot(&last)?;
+        self.backend.collect()?;
+        Ok(())
+    }
+
+    /// Branches one after the other, all of them alive together.
+    fn branches(
+        &mut self,
+        snapshot: &str,
+        heap: (u32, &'static str),
+        spec: &Spec,
+        count: usize,
+    ) -> Result<(), Failed> {
+        let rounds = if count < 10 { self.plan.rounds } else { 1 };
+        let (mut each, mut all, mut private) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let mut alive: Vec<Arc<dyn Sandbox>> = Vec::new();
+            let whole = Instant::now();
+            for _ in 0..count {
+                let begun = Instant::now();
+                let branch = self.backend.restore(snapshot, spec)?;
+                run(&*branch, "1")?;
+                each.push(milliseconds(begun));
+                alive.push(branch);
+            }
+            all.push(milliseconds(whole));
+            private.extend(
+                alive
+                    .iter()
+                    .map(|branch| branch.stats().private_bytes as f64 / f64::from(1 << 20)),
+            );
+            alive.iter().for_each(|branch| branch.destroy());
+        }
+        self.row("branch to first reply", heap, count, "ms", each);
+        self.row("all branches", heap, count, "ms", all);
+        self.row("private memory of a branch", heap, count, "MiB", private);
+        Ok(())
+    }
+
+    fn generations(&mut self) -> Result<(), Failed> {
+        let mut world = self.backend.create(&Spec::default())?;
+        let heap = (8, "arrays");
+        run(
+            &*world,
+            "import numpy as np; heap = np.ones(8 * 131072); n = 0",
+        )?;
+        let mut times = Vec::new();
+        for _ in 0..self.plan.generations {
+            let begun = Instant::now();
+            let snapshot = world.snapshot(None)?;
+            let next = self.backend.restore(&snapshot.id, &Spec::default())?;
+            run(&*next, "n += 1")?;
+            times.push(milliseconds(begun));
+            world.destroy();
+            world = next;
+        }
+        let tenth = (self.plan.generations / 5).max(1);
+        self.row(
+            "a generation: the first ones",
+            heap,
+            1,
+            "ms",
+            times[..tenth].to_vec(),
+        );
+        self.row(
+            "a generation: the last ones",
+            heap,
+            1,
+            "ms",
+            times[times.len() - tenth..].to_vec(),
+        );
+        Ok(())
+    }
+
+    /// The same root, started by bubblewrap: an interpreter with the same modules, and nothing kept.
+    fn container(&mut self, root: &Path) -> Result<(), Failed> {
+        for (what, code) in [
+            ("bubblewrap to first reply", "print(1)"),
+            (
+                "bubblewrap to first reply, modules loaded",
+                "import numpy, pandas, matplotlib.pyplot; print(1)",
+            ),
+        ] {
+            let mut times = Vec::new();
+            for _ in 0..self.plan.rounds.min(5) {
+                let begun = Instant::now();
+                let status = Outside::new("bwrap")
+                    .args(["--unshare-all", "--die-with-parent", "--ro-bind"])
+                    .arg(root)
+                    .args([
+                        "/",
+                        "--proc",
+                        "/proc",
+                        "--dev",
+                        "/dev",
+                        "--tmpfs",
+                        "/tmp",
+                        "/usr/bin/python3",
+                        "-c",
+                        code,
+                    ])
+                    .stdout(Stdio::null())
+                    .status()?;
+                if !status.success() {
+                    return Err(format!("bwrap ended with {status}").into());
+                }
+                times.push(milliseconds(begun));
+            }
+            self.row(what, (0, "arrays"), 0, "ms", times);
+        }
+        Ok(())
+    }
+}
+
+fn run(world: &dyn Sandbox, code: &str) -> Result<(), Failed> {
+    let outcome = world.run(&Cell::new(code), &mut |_, _| ())?;
+    match outcome.error {
+        None => Ok(()),
+        Some(error) => Err(format!("{code}: {}: {}", error.name, error.message).into()),
+    }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ')
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(0.0)
+}
+
+/// Whether a program can be started by its name.
+pub(crate) fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
