@@ -98,7 +98,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
 
 /// What the cabinet's tests drive, and the program that lends accounts.
 fn chain_packages() -> Outcome {
-    for folder in ["tests/chain", "programs/delegation"] {
+    for folder in ["tests/chain", "programs/delegation", "clients/typescript"] {
         run::step(folder, || site::install(&env::root().join(folder)))?;
     }
     Ok(())
@@ -135,17 +135,20 @@ fn rust(slow: bool) -> Outcome<Tally> {
     Ok(tally)
 }
 
-/// The type check counts as one test.
+/// The type check counts as one test, and that of the client as another.
 fn site_types() -> Outcome<Tally> {
-    let (_, success) = run::follow(&mut site::npm(
-        &site::folder(),
-        &["run", "--silent", "check"],
-    ))?;
-    Ok(Tally {
-        passed: u64::from(success),
-        ..Tally::default()
+    let client = env::root().join("clients").join("typescript");
+    site::install(&client)?;
+    let mut tally = Tally::default();
+    for folder in [site::folder(), client] {
+        let (_, success) = run::follow(&mut site::npm(&folder, &["run", "--silent", "check"]))?;
+        tally += Tally {
+            passed: u64::from(success),
+            ..Tally::default()
+        }
+        .with_exit(success);
     }
-    .with_exit(success))
+    Ok(tally)
 }
 
 fn site_tests() -> Outcome<Tally> {

@@ -9,6 +9,25 @@ pub trait Layout: Pod {
     const NAME: &'static str;
     /// Seven letters and a version byte, or `None` for a part of another layout.
     const DISCRIMINATOR: Option<[u8; 8]> = None;
+
+    /// Tells each field in order: interface descriptions are made from this.
+    fn describe(tell: &mut dyn FnMut(LayoutField));
+}
+
+/// A field of a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayoutField {
+    /// Its name.
+    pub name: &'static str,
+    /// Its first byte.
+    pub offset: usize,
+    /// Its Rust type, with paths.
+    pub kind: &'static str,
+}
+
+/// The type of the field that `_field` reads.
+pub(crate) fn kind<T, F>(_field: fn(&T) -> &F) -> &'static str {
+    core::any::type_name::<F>()
 }
 
 /// Why bytes could not be read as a layout.
@@ -121,6 +140,14 @@ macro_rules! layout {
         impl crate::Layout for $type {
             const NAME: &'static str = stringify!($type);
             const DISCRIMINATOR: Option<[u8; 8]> = $discriminator;
+
+            fn describe(tell: &mut dyn FnMut(crate::LayoutField)) {
+                $(tell(crate::LayoutField {
+                    name: stringify!($field),
+                    offset: $offset,
+                    kind: crate::layout::kind(|it: &Self| &it.$field),
+                });)+
+            }
         }
         const _: () = {
             assert!(size_of::<$type>() == $size);

@@ -39,7 +39,7 @@ pub use account::{
     replay_status, world_status,
 };
 pub use fault::Fault;
-pub use layout::{Layout, LayoutError, copy, split, view, view_mut};
+pub use layout::{Layout, LayoutError, LayoutField, copy, split, view, view_mut};
 pub use model::{
     HiddenHeader, KIND_POLICY, KIND_WORLD, MAX_PAGES, MAX_SHARD_BYTES, MAX_SHARDS,
     MERKLE_LEAF_BYTES, ModelManifest, PAGE_BYTES, PAGE_DATA, PAGE_HEADER, Page, WeightShard,

@@ -1,20 +1,20 @@
-//! The two libraries that everybody uses, as they come from npm.
+//! The two libraries that everybody uses, as they come from npm, and our client on one of them.
 
 use std::process::Command;
 
 use crate::process::root;
 
-fn run(test: &str) {
-    let folder = root().join("tests/chain");
-    let installed = folder.join("node_modules").exists();
+/// Runs `program`, which must succeed, in a folder whose packages are there.
+fn run(folder: &str, program: &str, arguments: &[&str]) {
+    let path = root().join(folder);
+    let installed = path.join("node_modules").exists();
     assert!(
         installed,
-        "run `npm ci` in tests/chain first (cargo xtask test does)"
+        "run `npm ci` in {folder} first (cargo xtask test does)"
     );
-    let output = Command::new("node")
-        // web3.js tries to reconnect for ever; the tests are over all the same.
-        .args(["--test", "--test-force-exit", test])
-        .current_dir(&folder)
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(&path)
         .env("WORLDLINE_CABINET", env!("CARGO_BIN_EXE_worldline-cabinet"))
         .output()
         .expect("node is needed");
@@ -26,12 +26,27 @@ fn run(test: &str) {
     );
 }
 
+/// Runs one of `tests/chain`.
+fn node(test: &str) {
+    // web3.js tries to reconnect for ever; the tests are over all the same.
+    run(
+        "tests/chain",
+        "node",
+        &["--test", "--test-force-exit", test],
+    );
+}
+
 #[test]
 fn web3_js_works_unmodified() {
-    run("web3.test.mjs");
+    node("web3.test.mjs");
 }
 
 #[test]
 fn kit_works_unmodified() {
-    run("kit.test.mjs");
+    node("kit.test.mjs");
+}
+
+#[test]
+fn our_client_uploads_a_world_and_seats_two_people() {
+    run("clients/typescript", "npm", &["test", "--silent"]);
 }
