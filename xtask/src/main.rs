@@ -8,6 +8,7 @@ mod bench;
 mod elf;
 mod env;
 mod fuzz;
+mod interop;
 mod lint;
 mod play;
 mod run;
@@ -29,6 +30,7 @@ cargo xtask TASK
   fuzz   run the fuzz targets for a while
   bench  run the benchmarks and keep the raw runs under benches/runs/
   elf    build the Solana program, or check its committed ELF
+  interop  run MagicBlock's own validator over our box
 
 `cargo xtask TASK --help` explains one task.";
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::main(&rest),
         "bench" => bench::main(&rest),
         "elf" => elf::main(&rest),
+        "interop" => interop::main(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(())

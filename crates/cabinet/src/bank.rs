@@ -411,10 +411,13 @@ impl Bank {
         self.svm.get_balance(address).unwrap_or(0)
     }
 
-    /// Executes a transaction whose signatures were checked, and makes it part of the open block.
+    /// Executes a transaction whose signatures were checked, and makes it part of the open block. With
+    /// `spare`, one that fails does not become part of it, and costs its payer nothing: what a
+    /// preflight is for.
     pub(crate) fn execute(
         &mut self,
         transaction: &VersionedTransaction,
+        spare: bool,
     ) -> Result<Arc<Landed>, Box<Trial>> {
         let hash = *transaction.message.recent_blockhash();
         let signature = transaction.signatures.first().copied().unwrap_or_default();
@@ -424,7 +427,7 @@ impl Bank {
             trial.landed.error = Some(error);
             trial.included = false;
         }
-        if !trial.included {
+        if !trial.included || (spare && trial.landed.error.is_some()) {
             return Err(Box::new(trial));
         }
         self.hashes.note(&hash, signature);
@@ -526,7 +529,7 @@ impl Bank {
         if self.lent.is_some() {
             self.durable = slot;
             self.commit_by_clock();
-            self.checkpoint();
+            self.checkpoint(slot, durable);
         } else if self.dirty.is_empty() && self.landed.is_empty() {
             if self.closing.is_empty() {
                 self.durable = slot;
@@ -552,11 +555,11 @@ impl Bank {
     }
 
     /// Writes a rollup's accounts if it is time to.
-    fn checkpoint(&mut self) {
+    fn checkpoint(&mut self, slot: u64, durable: impl FnOnce(u64) + Send + 'static) {
         let due = self.recorded.elapsed().is_ok_and(|age| age >= CHECKPOINT);
         if self.record_now || (due && !self.dirty.is_empty()) {
             let record = self.record(Vec::new());
-            self.ledger.append(record, || ());
+            self.ledger.append(record, move || durable(slot));
             self.fold();
         }
     }
@@ -619,6 +622,9 @@ impl Bank {
     /// A block and all before it are on the disk.
     pub(crate) fn now_durable(&mut self, slot: u64) {
         self.durable = self.durable.max(slot);
+        if let Some(lent) = &mut self.lent {
+            lent.recorded(slot);
+        }
         while self.closing.front().is_some_and(|block| block.slot <= slot) {
             let Some(block) = self.closing.pop_front() else {
                 return;
@@ -642,6 +648,9 @@ impl Bank {
 
     fn open_block(&mut self) {
         self.slot += 1;
+        if let Some(lent) = &mut self.lent {
+            lent.block = self.slot;
+        }
         let nanos = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_nanos());

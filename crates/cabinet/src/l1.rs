@@ -40,6 +40,9 @@ pub struct L1Config {
     pub delegation_program: Option<PathBuf>,
     /// Programs to deploy, or to replace where their code differs.
     pub programs: Vec<(Address, PathBuf)>,
+    /// Accounts to put in place when the ledger is made, as JSON files that `solana account --output
+    /// json` writes. The faucet pays for them.
+    pub accounts: Vec<PathBuf>,
     /// Where to die, in tests.
     pub fault: Fault,
 }
@@ -57,6 +60,7 @@ impl L1Config {
             slot: L1_SLOT,
             delegation_program: None,
             programs: Vec::new(),
+            accounts: Vec::new(),
             fault: Fault::default(),
         }
     }
@@ -83,6 +87,11 @@ pub enum StartL1 {
         /// What the system said.
         error: std::io::Error,
     },
+    /// An account file cannot be used.
+    #[error(
+        "{0}: cannot be read as an account: JSON with `pubkey` and `account` is expected, its data in base64"
+    )]
+    Account(PathBuf),
     /// No ports.
     #[error("the box's server: {0}")]
     Listen(#[from] Listen),
@@ -102,6 +111,11 @@ impl L1 {
     /// Starts a box, and returns when it answers. Call it inside a tokio runtime.
     pub async fn start(config: L1Config) -> Result<Self, StartL1> {
         let programs = read_programs(&config)?;
+        let accounts: Vec<_> = config
+            .accounts
+            .iter()
+            .map(read_account)
+            .collect::<Result<_, _>>()?;
         let (ledger, records) = Ledger::open(&config.ledger, Arc::new(config.fault))?;
         let faucet = keys::open(&config.ledger.join("faucet.json"))?;
         let authority = Arc::new(keys::open(&config.ledger.join("authority.json"))?);
@@ -127,6 +141,9 @@ impl L1 {
             if is_new {
                 let account = AccountSharedData::new(FAUCET_LAMPORTS, 0, &Address::default());
                 bank.put(payer.pubkey(), account);
+                for (address, account) in accounts {
+                    bank.fund(address, account);
+                }
             }
             for (program, elf) in programs {
                 deploy(bank, program, &elf, upgrader);
@@ -191,6 +208,15 @@ fn read_programs(config: &L1Config) -> Result<Vec<(Address, Vec<u8>)>, StartL1> 
     delegation.chain(others).map(read).collect()
 }
 
+fn read_account(path: &PathBuf) -> Result<(Address, AccountSharedData), StartL1> {
+    let read = || {
+        let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let address = file["pubkey"].as_str()?.parse().ok()?;
+        Some((address, crate::remote::account(&file["account"])?))
+    };
+    read().ok_or_else(|| StartL1::Account(path.clone()))
+}
+
 /// Puts an upgradeable program in place, paid by the faucet, unless it stands there already.
 ///
 /// Layouts are those of `solana-loader-v3-interface`, bincode: a program is `2u32` and the address
@@ -232,7 +258,7 @@ fn make_protocol_vault(bank: &mut Bank, payer: &Keypair) {
     let signed = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[payer]);
     let landed = signed
         .ok()
-        .and_then(|transaction| bank.execute(&transaction).ok());
+        .and_then(|transaction| bank.execute(&transaction, false).ok());
     if landed.is_none_or(|landed| landed.error.is_some()) {
         tracing::error!(
             "the delegation program does not make its vault; nothing can be given back"

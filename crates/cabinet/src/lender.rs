@@ -57,6 +57,27 @@ impl Lender {
         self.fetch(unknown).await.map_err(unreachable)
     }
 
+    /// Fetches a payer that was never asked for. It pays nothing here and need not exist, so that
+    /// anybody can play while L1 is away.
+    pub(crate) async fn fetch_payer(&self, payer: &Address) {
+        let payer = *payer;
+        let unknown = move |bank: &mut crate::bank::Bank| {
+            let away = bank
+                .lent
+                .as_ref()
+                .is_some_and(|lent| lent.l1_failure.is_some());
+            if away {
+                Vec::new()
+            } else {
+                bank.unknown(&[payer])
+            }
+        };
+        if let Ok(unknown) = self.engine.ask(unknown).await {
+            // A failure shows in the rollup's state, which is where it matters.
+            let _ = self.fetch(unknown).await;
+        }
+    }
+
     /// Fetches again those of `addresses` that are not lent to this rollup.
     pub(crate) async fn look_again(&self, addresses: &[Address]) -> Result<(), Failure> {
         let addresses = addresses.to_vec();
@@ -136,7 +157,8 @@ impl Lender {
                     delegation: None,
                 });
             } else {
-                let record = found.and_then(|found| DelegationRecord::parse(found.data()));
+                let record = found.filter(|found| *found.owner() == DELEGATION_PROGRAM);
+                let record = record.and_then(|found| DelegationRecord::parse(found.data()));
                 fetched[index].delegation = record;
             }
         }
@@ -238,13 +260,9 @@ impl Lender {
             delegation::record_address(&job.account),
             delegation::metadata_address(&job.account),
         ];
-        let mut accounts = self
-            .l1
-            .accounts(&keys, Level::Processed)
-            .await?
-            .into_iter()
-            .flatten();
-        let (account, record, metadata) = (accounts.next(), accounts.next(), accounts.next());
+        let mut accounts = self.l1.accounts(&keys, Level::Processed).await?.into_iter();
+        let mut next = || accounts.next().flatten();
+        let (account, record, metadata) = (next(), next(), next());
         let is_back = |account: &AccountSharedData| *account.owner() != DELEGATION_PROGRAM;
         if account.as_ref().is_none_or(is_back) {
             return Ok(None);
@@ -265,7 +283,7 @@ impl Lender {
             let failure = error.to_string();
             let note = move |bank: &mut crate::bank::Bank| {
                 if let Some(lent) = &mut bank.lent {
-                    lent.l1_failure = Some(failure);
+                    lent.admission_failure = Some(failure);
                 }
             };
             if self.engine.ask(note).await.is_err() {
@@ -290,6 +308,11 @@ impl Lender {
                 .send(&[instruction], &signers, Level::Confirmed)
                 .await?;
         }
+        self.engine.tell(|bank| {
+            if let Some(lent) = &mut bank.lent {
+                lent.admission_failure = None;
+            }
+        });
         Ok(())
     }
 
@@ -307,7 +330,15 @@ impl Lender {
             let Ok(copies) = self.engine.ask(copies).await else {
                 return;
             };
-            if let Ok((socket, _)) = tokio_tungstenite::connect_async(url.as_str()).await {
+            let connected = tokio_tungstenite::connect_async(url.as_str()).await;
+            let failure = connected.as_ref().err();
+            let failure = failure.map(|error| format!("L1 at {url} cannot be reached: {error}"));
+            self.engine.tell(move |bank| {
+                if let Some(lent) = &mut bank.lent {
+                    lent.l1_failure = failure;
+                }
+            });
+            if let Ok((socket, _)) = connected {
                 if !first {
                     // What failed shows in the state, and the next change is another chance.
                     let _ = self.look_again(&copies).await;

@@ -21,7 +21,7 @@ use crate::bank::{Bank, changed, unix_millis};
 use crate::crank::{Crank, StoredTask};
 use crate::delegation::{DELEGATION_PROGRAM, DelegationRecord};
 use crate::limits::COMMIT_RETRY;
-use crate::magic::{self, Request};
+use crate::magic::{self, Request, ScheduleTask};
 
 /// A rollup's own state.
 pub(crate) struct Lent {
@@ -33,8 +33,13 @@ pub(crate) struct Lent {
     commits: BTreeMap<Address, Pending>,
     /// Wakes the task that talks to L1: there is something to fetch or to commit.
     pub(crate) work: Arc<Notify>,
+    /// The open block, and the newest whose end is on the disk.
+    pub(crate) block: u64,
+    recorded: u64,
     /// Why L1 cannot be reached, if it cannot.
     pub(crate) l1_failure: Option<String>,
+    /// Why L1 does not admit this rollup yet, if it does not.
+    pub(crate) admission_failure: Option<String>,
 }
 
 /// An account that this rollup may change.
@@ -55,6 +60,8 @@ struct Pending {
     undelegate: bool,
     /// Counts what was asked for, to see whether more was while a commit was under way.
     asked: u64,
+    /// The block in which it was asked for. L1 hears of nothing that a crash could make us forget.
+    block: u64,
     under_way: bool,
     not_before: Instant,
     attempts: u32,
@@ -98,7 +105,10 @@ impl Lent {
             crank: Crank::default(),
             commits: BTreeMap::new(),
             work: Arc::default(),
+            block: 0,
+            recorded: 0,
             l1_failure: None,
+            admission_failure: None,
         }
     }
 
@@ -242,6 +252,7 @@ impl Lent {
             }
         }
         if urgent {
+            // What tasks need can be fetched at once; commits wait for the disk.
             self.work.notify_one();
         }
         urgent
@@ -278,6 +289,7 @@ impl Lent {
         pending.target = target;
         pending.undelegate |= undelegate;
         pending.asked += 1;
+        pending.block = self.block;
     }
 
     /// Asks for the commits that delegations ask for by the clock.
@@ -291,19 +303,21 @@ impl Lent {
         for address in &due {
             self.commit(svm, *address, false);
         }
-        if !due.is_empty() {
-            self.work.notify_one();
-        }
         !due.is_empty()
+    }
+
+    /// All blocks up to this one are on the disk.
+    pub(crate) fn recorded(&mut self, block: u64) {
+        self.recorded = block;
+        self.work.notify_one();
     }
 
     /// Commits that may be sent now, marked as under way.
     pub(crate) fn take_commits(&mut self, svm: &LiteSVM, most: usize) -> Vec<CommitJob> {
         let now = Instant::now();
-        let free = self
-            .commits
-            .iter_mut()
-            .filter(|(_, pending)| !pending.under_way && pending.not_before <= now);
+        let free = self.commits.iter_mut().filter(|(_, pending)| {
+            !pending.under_way && pending.not_before <= now && pending.block <= self.recorded
+        });
         let mut jobs = Vec::new();
         for (address, pending) in free.take(most) {
             let current = svm.accounts_db().get_account(address);
@@ -358,6 +372,7 @@ impl Lent {
         json!({
             "identity": self.identity.pubkey().to_string(),
             "l1": { "reachable": self.l1_failure.is_none(), "error": self.l1_failure },
+            "admission": self.admission_failure,
             "delegations": delegations.collect::<Vec<_>>(),
             "copies": self.clones.len(),
             "commits": commits.collect::<Vec<_>>(),
@@ -372,6 +387,7 @@ impl Pending {
             target,
             undelegate,
             asked: 0,
+            block: 0,
             under_way: false,
             not_before: now,
             attempts: 0,
@@ -486,11 +502,20 @@ impl Bank {
             let signed =
                 VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&lent.identity]);
             let success = signed.is_ok_and(|transaction| {
-                self.execute(&transaction)
+                self.execute(&transaction, false)
                     .is_ok_and(|landed| landed.error.is_none())
             });
             let lent = self.lent.as_mut()?;
             lent.crank.ran(&due.key, success);
+        }
+    }
+
+    /// Schedules a task of the rollup itself.
+    pub(crate) fn schedule(&mut self, task: ScheduleTask) {
+        if let Some(lent) = &mut self.lent {
+            let me = lent.identity.pubkey();
+            lent.crank.schedule(me, task, Instant::now());
+            lent.release(&self.svm);
         }
     }
 

@@ -44,6 +44,7 @@
 //! [LiteSVM]: https://github.com/LiteSVM/litesvm
 
 mod bank;
+pub mod bench;
 mod blockhash;
 mod crank;
 mod delegation;

@@ -21,9 +21,9 @@ pub const FAUCET_LAMPORTS: u64 = 500_000_000_000_000_000;
 pub const AIRDROP_LAMPORTS: u64 = 100_000_000_000_000;
 
 /// Transactions that the box can still show; older ones are forgotten.
-pub const L1_HISTORY: usize = 50_000;
-/// Transactions that a rollup can still show: a minute of ten sessions and their inputs.
-pub const ROLLUP_HISTORY: usize = 20_000;
+pub const L1_HISTORY: usize = 20_000;
+/// Transactions that a rollup can still show: half a minute of ten sessions and their inputs.
+pub const ROLLUP_HISTORY: usize = 50_000;
 
 /// A rollup's ledger is written this often; after a crash play resumes at most so much earlier.
 pub const CHECKPOINT: Duration = Duration::from_secs(1);

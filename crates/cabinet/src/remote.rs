@@ -211,8 +211,8 @@ impl Remote {
     }
 }
 
-/// An account in base64.
-fn account(value: &Value) -> Option<AccountSharedData> {
+/// An account as the RPC shows it, in base64.
+pub(crate) fn account(value: &Value) -> Option<AccountSharedData> {
     let data = STANDARD.decode(value["data"][0].as_str()?).ok()?;
     let owner = value["owner"].as_str()?.parse().ok()?;
     Some(AccountSharedData::create_from_existing_shared_data(

@@ -80,7 +80,7 @@ pub enum StartRollup {
 /// A running rollup. It ends when [`Rollup::stop`] is called or the process ends.
 #[derive(Clone)]
 pub struct Rollup {
-    handle: Handle,
+    pub(crate) handle: Handle,
     identity: Address,
 }
 

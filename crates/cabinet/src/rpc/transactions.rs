@@ -37,14 +37,23 @@ async fn prepare(context: &Context, transaction: &VersionedTransaction) -> Resul
         return Ok(());
     };
     let message = &transaction.message;
-    let mut keys = message.static_account_keys().to_vec();
-    let lookups = message.address_table_lookups().unwrap_or_default();
-    keys.extend(lookups.iter().map(|lookup| lookup.account_key));
-    let written: Vec<Address> = (1..keys.len())
-        .filter(|&index| show::is_writable(message, index))
-        .map(|index| keys[index])
-        .collect();
-    lender.fetch_unknown(&keys).await?;
+    if message
+        .address_table_lookups()
+        .is_some_and(|lookups| !lookups.is_empty())
+    {
+        // Their entries become valid by the block numbers of L1, which are not ours.
+        let message = "a rollup takes no address lookup tables: name the accounts themselves";
+        return Err(Failure::params(message));
+    }
+    let Some((payer, keys)) = message.static_account_keys().split_first() else {
+        return Ok(());
+    };
+    let written = (1..)
+        .zip(keys)
+        .filter(|(index, _)| show::is_writable(message, *index));
+    let written: Vec<Address> = written.map(|(_, key)| *key).collect();
+    lender.fetch_payer(payer).await;
+    lender.fetch_unknown(keys).await?;
     lender.look_again(&written).await
 }
 
@@ -89,16 +98,7 @@ pub(super) async fn send(context: &Context, params: &mut Params) -> Answer {
 /// Executes at once: there is no queue in which a transaction could wait for a leader.
 async fn execute(context: &Context, transaction: VersionedTransaction, preflight: bool) -> Answer {
     let signature = transaction.signatures.first().copied().unwrap_or_default();
-    let run = move |bank: &mut Bank| {
-        if preflight {
-            // As a preflight does, this spares the payer the fee of a transaction that must fail.
-            let trial = bank.try_out(&transaction);
-            if trial.landed.error.is_some() {
-                return Err(Box::new(trial));
-            }
-        }
-        bank.execute(&transaction)
-    };
+    let run = move |bank: &mut Bank| bank.execute(&transaction, preflight);
     match context.engine.ask(run).await? {
         Ok(_) => {}
         // A client that sends again what has landed is told its signature, as everywhere.
