@@ -107,7 +107,7 @@ reset = true
 reset = true
 min-interval = "10ms"
 `);
-    stock = spawn(validator, [config], { stdio: ["ignore", "pipe", "pipe"] });
+    stock = spawn(validator, ["--no-tui", config], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [stock.stdout, stock.stderr]) stream.on("data", (text) => (said = (said + text).slice(-4000)));
     here = new Connection(`http://127.0.0.1:${port}`, { commitment: "confirmed", wsEndpoint: `ws://127.0.0.1:${port + 1}` });
     await until(async () => {

@@ -12,8 +12,9 @@ cargo xtask bench [NAME…]
 
 Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
 told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
-the load of the machine. Three more by name:
+the load of the machine. Four more by name:
 
+  cabinet      what the engine of the chains costs before any program does anything, with ten tasks
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
                virtual environment in the cache folder
   cu           compute units of a frame and its parts in Solana's virtual machine; builds the
@@ -38,6 +39,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     for name in names {
         let mut command = match name {
+            "cabinet" => cabinet()?,
             "baselines" => baselines()?,
             "first-frame" => first_frame()?,
             "cu" => compute_units()?,
@@ -88,6 +90,25 @@ fn compute_units() -> Outcome<Command> {
     let mut command = env::cargo(&["run", "--release", "--locked", "--quiet"])?;
     command.args(["--package", "worldline-program-tests", "--example", "units"]);
     command.env("WORLD_MODEL_ELF", elf);
+    Ok(command)
+}
+
+/// The chains' engine, on a ledger of its own.
+fn cabinet() -> Outcome<Command> {
+    let mut build = env::cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "worldline-cabinet",
+    ])?;
+    run::finish(&mut build)?;
+    let target = env::target()?;
+    let ledger = target.join(format!("bench-cabinet-{}", std::process::id()));
+    let mut command = Command::new(target.join("release").join("worldline-cabinet"));
+    command
+        .args(["bench", "--tasks", "10", "--ledger"])
+        .arg(ledger);
     Ok(command)
 }
 

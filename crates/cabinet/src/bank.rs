@@ -4,6 +4,8 @@
 //! readers who ask for confirmed or finalized state get that of the last durable block, so that no
 //! crash takes back what was confirmed. A rollup confirms at once; its finality is the commit to L1.
 
+mod blocks;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,24 +13,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use litesvm::LiteSVM;
 use solana_account::{AccountSharedData, ReadableAccount, WritableAccount};
 use solana_address::Address;
-use solana_clock::Clock;
 use solana_message::AddressLoader;
 use solana_message::v0::LoadedAddresses;
 use solana_sdk_ids::{bpf_loader_upgradeable, sysvar};
-use solana_slot_hashes::SlotHashes;
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_error::TransactionError;
 use tokio::sync::broadcast;
 
 use crate::blockhash::Blockhashes;
 use crate::history::{History, Landed};
-use crate::ledger::{Ledger, Record, StoredAccount};
+use crate::ledger::{Ledger, Record};
 use crate::lent::Lent;
-use crate::limits::{BLOCKHASH_LIFE, CHECKPOINT};
+use crate::limits::BLOCKHASH_LIFE;
 use crate::magic;
-
-/// Blocks whose hashes `SlotHashes` holds.
-const SLOT_HASHES: usize = 512;
 
 /// What a chain is like.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +72,6 @@ pub(crate) struct Trial {
     requests: Vec<magic::Request>,
 }
 
-/// A closed block that is not durable yet.
-struct Closing {
-    slot: u64,
-    before: HashMap<Address, Option<AccountSharedData>>,
-    landed: Vec<Arc<Landed>>,
-}
-
 pub(crate) struct Bank {
     pub(crate) svm: LiteSVM,
     pub(crate) rules: Rules,
@@ -110,7 +100,7 @@ pub(crate) struct Bank {
     // The open block, and the closed ones that are not durable:
     before: HashMap<Address, Option<AccountSharedData>>,
     landed: Vec<Arc<Landed>>,
-    closing: VecDeque<Closing>,
+    closing: VecDeque<blocks::Closing>,
 }
 
 /// What a bank starts from.
@@ -169,47 +159,6 @@ impl Bank {
         bank.dirty.clear();
         bank.before.clear();
         bank
-    }
-
-    fn restore(&mut self, records: Vec<Record>) {
-        let mut accounts = HashMap::new();
-        let mut role = Vec::new();
-        let mut written = unix_millis();
-        for record in records {
-            (self.slot, written) = (record.slot, record.unix_millis);
-            for (hash, slot) in record.hashes {
-                self.hashes.push(hash, slot);
-            }
-            for landed in record.landed {
-                let hash = *landed.transaction.message.recent_blockhash();
-                self.hashes.note(&hash, landed.signature());
-                self.remember(Arc::new(landed));
-            }
-            for account in record.accounts {
-                accounts.insert(account.address, account);
-            }
-            role = record.role;
-        }
-        // Blocks went by while nothing was written; no reader may see their number fall.
-        let since = u128::from(unix_millis().saturating_sub(written));
-        self.slot += (since / self.rules.block.as_millis().max(1)) as u64;
-        self.durable = self.slot;
-        self.set_clock();
-        let accounts = accounts.into_values().map(|stored| {
-            let mut account = AccountSharedData::create_from_existing_shared_data(
-                stored.lamports,
-                stored.data,
-                stored.owner,
-                stored.executable,
-                u64::MAX,
-            );
-            account.set_rent_epoch(u64::MAX);
-            (stored.address, account)
-        });
-        self.apply(accounts.collect());
-        if let Some(lent) = &mut self.lent {
-            lent.restore(&self.svm, &role);
-        }
     }
 
     // Reading.
@@ -407,6 +356,34 @@ impl Bank {
         }
     }
 
+    /// What becomes of a transaction that need not be executed to be refused.
+    pub(crate) fn untried(
+        &self,
+        transaction: &VersionedTransaction,
+        error: TransactionError,
+    ) -> Trial {
+        let landed = Landed {
+            slot: self.slot,
+            unix_time: self.unix_time,
+            transaction: transaction.clone(),
+            error: Some(error),
+            fee: 0,
+            units: 0,
+            logs: Vec::new(),
+            keys: Vec::new(),
+            loaded: (0, 0),
+            balances: Vec::new(),
+            inner: Vec::new(),
+            returned: None,
+        };
+        Trial {
+            landed,
+            after: Vec::new(),
+            included: false,
+            requests: Vec::new(),
+        }
+    }
+
     fn lamports(&self, address: &Address) -> u64 {
         self.svm.get_balance(address).unwrap_or(0)
     }
@@ -421,12 +398,10 @@ impl Bank {
     ) -> Result<Arc<Landed>, Box<Trial>> {
         let hash = *transaction.message.recent_blockhash();
         let signature = transaction.signatures.first().copied().unwrap_or_default();
-        let fresh = self.hashes.check(&hash, &signature);
-        let mut trial = self.try_out(transaction);
-        if let Err(error) = fresh {
-            trial.landed.error = Some(error);
-            trial.included = false;
+        if let Err(error) = self.hashes.check(&hash, &signature) {
+            return Err(Box::new(self.untried(transaction, error)));
         }
+        let trial = self.try_out(transaction);
         if !trial.included || (spare && trial.landed.error.is_some()) {
             return Err(Box::new(trial));
         }
@@ -518,161 +493,6 @@ impl Bank {
     fn tell(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
-    }
-
-    // Blocks.
-
-    /// Ends the open block and begins the next. `durable` is called when the block is on the disk,
-    /// if it is written at all.
-    pub(crate) fn next_block(&mut self, durable: impl FnOnce(u64) + Send + 'static) {
-        let slot = self.slot;
-        if self.lent.is_some() {
-            self.durable = slot;
-            self.commit_by_clock();
-            self.checkpoint(slot, durable);
-        } else if self.dirty.is_empty() && self.landed.is_empty() {
-            if self.closing.is_empty() {
-                self.durable = slot;
-            }
-        } else {
-            let landed = std::mem::take(&mut self.landed);
-            let record = self.record(
-                landed
-                    .iter()
-                    .map(|landed| landed.as_ref().clone())
-                    .collect(),
-            );
-            self.closing.push_back(Closing {
-                slot,
-                before: std::mem::take(&mut self.before),
-                landed,
-            });
-            self.ledger.append(record, move || durable(slot));
-            self.fold();
-        }
-        self.open_block();
-        self.tell(Event::Slot(self.slot));
-    }
-
-    /// Writes a rollup's accounts if it is time to.
-    fn checkpoint(&mut self, slot: u64, durable: impl FnOnce(u64) + Send + 'static) {
-        let due = self.recorded.elapsed().is_ok_and(|age| age >= CHECKPOINT);
-        if self.record_now || (due && !self.dirty.is_empty()) {
-            let record = self.record(Vec::new());
-            self.ledger.append(record, move || durable(slot));
-            self.fold();
-        }
-    }
-
-    /// Everything that changed since the last record.
-    fn record(&mut self, landed: Vec<Landed>) -> Record {
-        let addresses = std::mem::take(&mut self.dirty);
-        self.recorded = SystemTime::now();
-        self.record_now = false;
-        Record {
-            slot: self.slot,
-            unix_millis: unix_millis(),
-            hashes: std::mem::take(&mut self.new_hashes),
-            accounts: self.stored(addresses.iter()),
-            landed,
-            role: self.lent.as_ref().map(Lent::store).unwrap_or_default(),
-        }
-    }
-
-    fn stored<'a>(&self, addresses: impl Iterator<Item = &'a Address>) -> Vec<StoredAccount> {
-        let accounts = self.svm.accounts_db();
-        addresses
-            .map(|address| StoredAccount::of(*address, accounts.get_account_ref(address)))
-            .collect()
-    }
-
-    /// Replaces a long journal by a snapshot. What the engine brings is not part of it, unless a
-    /// transaction has changed it.
-    fn fold(&mut self) {
-        if !self.ledger.wants_snapshot() {
-            return;
-        }
-        let is_sysvar = |address: &&Address| {
-            let account = self.svm.accounts_db().get_account_ref(address);
-            account.is_some_and(|account| *account.owner() == sysvar::ID)
-        };
-        let addresses = self
-            .svm
-            .accounts_db()
-            .inner
-            .keys()
-            .filter(|key| !is_sysvar(key));
-        let landed = self.history.read().map(|history| {
-            history
-                .iter()
-                .map(|landed| landed.as_ref().clone())
-                .collect()
-        });
-        let base = self.lent.is_none();
-        self.ledger.snapshot(Record {
-            slot: self.slot,
-            unix_millis: unix_millis(),
-            hashes: self.hashes.iter().copied().collect(),
-            accounts: self.stored(addresses),
-            landed: landed.ok().filter(|_| base).unwrap_or_default(),
-            role: self.lent.as_ref().map(Lent::store).unwrap_or_default(),
-        });
-    }
-
-    /// A block and all before it are on the disk.
-    pub(crate) fn now_durable(&mut self, slot: u64) {
-        self.durable = self.durable.max(slot);
-        if let Some(lent) = &mut self.lent {
-            lent.recorded(slot);
-        }
-        while self.closing.front().is_some_and(|block| block.slot <= slot) {
-            let Some(block) = self.closing.pop_front() else {
-                return;
-            };
-            // Later blocks may have changed an account again: what they found is what this one left.
-            let left = |address: &Address| (*address, self.durable_account(address));
-            let accounts = block.before.keys().map(left).collect();
-            self.tell(Event::Accounts {
-                slot: block.slot,
-                finality: Finality::Durable,
-                accounts: Arc::new(accounts),
-            });
-            for landed in block.landed {
-                self.tell(Event::Landed {
-                    finality: Finality::Durable,
-                    landed,
-                });
-            }
-        }
-    }
-
-    fn open_block(&mut self) {
-        self.slot += 1;
-        if let Some(lent) = &mut self.lent {
-            lent.block = self.slot;
-        }
-        let nanos = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_nanos());
-        let hash = self.hashes.next(self.slot, nanos);
-        self.hashes.push(hash, self.slot);
-        if self.lent.is_none() {
-            self.new_hashes.push((hash, self.slot));
-            self.slot_hashes.push_front((self.slot - 1, hash));
-            self.slot_hashes.truncate(SLOT_HASHES);
-            let hashes: Vec<_> = self.slot_hashes.iter().copied().collect();
-            self.svm.set_sysvar(&SlotHashes::new(&hashes));
-        }
-        self.set_clock();
-    }
-
-    fn set_clock(&mut self) {
-        self.unix_time = (unix_millis() / 1000) as i64;
-        self.svm.set_sysvar(&Clock {
-            slot: self.slot,
-            unix_timestamp: self.unix_time,
-            ..Clock::default()
-        });
     }
 }
 

@@ -22,7 +22,7 @@ use crate::fault::Fault;
 use crate::handle::Handle;
 use crate::keys::{self, KeyFile};
 use crate::ledger::{Ledger, OpenLedger};
-use crate::limits::{FAUCET_LAMPORTS, L1_HISTORY, L1_SLOT};
+use crate::limits::{FAUCET_LAMPORTS, JOURNAL_BYTES, L1_HISTORY, L1_SLOT};
 use crate::rpc::{Context, Listen, Listeners};
 use crate::svm;
 
@@ -43,6 +43,8 @@ pub struct L1Config {
     /// Accounts to put in place when the ledger is made, as JSON files that `solana account --output
     /// json` writes. The faucet pays for them.
     pub accounts: Vec<PathBuf>,
+    /// A journal larger than this and than the snapshot is folded into a new snapshot.
+    pub journal_bytes: u64,
     /// Where to die, in tests.
     pub fault: Fault,
 }
@@ -61,6 +63,7 @@ impl L1Config {
             delegation_program: None,
             programs: Vec::new(),
             accounts: Vec::new(),
+            journal_bytes: JOURNAL_BYTES,
             fault: Fault::default(),
         }
     }
@@ -116,7 +119,8 @@ impl L1 {
             .iter()
             .map(read_account)
             .collect::<Result<_, _>>()?;
-        let (ledger, records) = Ledger::open(&config.ledger, Arc::new(config.fault))?;
+        let (ledger, records) =
+            Ledger::open(&config.ledger, Arc::new(config.fault), config.journal_bytes)?;
         let faucet = keys::open(&config.ledger.join("faucet.json"))?;
         let authority = Arc::new(keys::open(&config.ledger.join("authority.json"))?);
         let listeners = Listeners::bind(config.listen).await?;

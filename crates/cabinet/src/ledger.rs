@@ -29,7 +29,7 @@ use solana_hash::Hash;
 
 use crate::fault::{self, Fault};
 use crate::history::Landed;
-use crate::limits::{JOURNAL_BYTES, RECORD_BYTES};
+use crate::limits::RECORD_BYTES;
 
 const MAGIC: &[u8; 8] = b"WLCABN01";
 
@@ -137,18 +137,20 @@ pub(crate) struct Ledger {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
     journal_bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
+    fold_at: u64,
     failure: Mutex<Option<String>>,
 }
 
 impl Ledger {
-    /// Opens or makes the ledger in `folder`, and returns what it holds, oldest first.
+    /// Opens or makes the ledger in `folder`, and returns what it holds, oldest first. A journal of
+    /// more than `fold_at` bytes is to be folded.
     pub(crate) fn open(
         folder: &Path,
         fault: Arc<Fault>,
+        fold_at: u64,
     ) -> Result<(Self, Vec<Record>), OpenLedger> {
         fs::create_dir_all(folder).map_err(io_error(folder, "made"))?;
         let lock_path = folder.join("lock");
@@ -181,6 +183,7 @@ impl Ledger {
         let state = Arc::new(State {
             journal_bytes: AtomicU64::new(whole),
             snapshot_bytes: AtomicU64::new(snapshot_bytes),
+            fold_at,
             failure: Mutex::default(),
         });
         let (sender, receiver) = mpsc::channel();
@@ -216,7 +219,7 @@ impl Ledger {
     pub(crate) fn wants_snapshot(&self) -> bool {
         let journal = self.state.journal_bytes.load(Ordering::Relaxed);
         let snapshot = self.state.snapshot_bytes.load(Ordering::Relaxed);
-        journal > snapshot.max(JOURNAL_BYTES)
+        journal > snapshot.max(self.state.fold_at)
     }
 
     /// Replaces snapshot and journal by a snapshot of `record`, which must hold everything.
@@ -436,6 +439,7 @@ fn read_frame(bytes: &[u8], at: usize) -> Option<(Record, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::JOURNAL_BYTES;
 
     fn record(slot: u64) -> Record {
         let account = AccountSharedData::new(slot, 300, &Address::new_from_array([3; 32]));
@@ -453,14 +457,14 @@ mod tests {
     }
 
     fn write(folder: &Path, slots: std::ops::Range<u64>) {
-        let (ledger, _) = Ledger::open(folder, Arc::default()).unwrap();
+        let (ledger, _) = Ledger::open(folder, Arc::default(), JOURNAL_BYTES).unwrap();
         for slot in slots {
             ledger.append(record(slot), || ());
         }
     }
 
     fn slots(folder: &Path) -> Vec<u64> {
-        let (_ledger, records) = Ledger::open(folder, Arc::default()).unwrap();
+        let (_ledger, records) = Ledger::open(folder, Arc::default(), JOURNAL_BYTES).unwrap();
         records.iter().map(|record| record.slot).collect()
     }
 
@@ -499,7 +503,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), 1..4);
         {
-            let (ledger, _) = Ledger::open(folder.path(), Arc::default()).unwrap();
+            let (ledger, _) = Ledger::open(folder.path(), Arc::default(), JOURNAL_BYTES).unwrap();
             ledger.snapshot(record(3));
             ledger.append(record(4), || ());
         }
@@ -511,7 +515,7 @@ mod tests {
     fn a_damaged_snapshot_and_a_foreign_file_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         {
-            let (ledger, _) = Ledger::open(folder.path(), Arc::default()).unwrap();
+            let (ledger, _) = Ledger::open(folder.path(), Arc::default(), JOURNAL_BYTES).unwrap();
             ledger.snapshot(record(3));
         }
         let path = snapshot_path(folder.path(), 1);
@@ -519,13 +523,13 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(
-            Ledger::open(folder.path(), Arc::default()),
+            Ledger::open(folder.path(), Arc::default(), JOURNAL_BYTES),
             Err(OpenLedger::Damaged(_))
         ));
         bytes[7] = b'9';
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(
-            Ledger::open(folder.path(), Arc::default()),
+            Ledger::open(folder.path(), Arc::default(), JOURNAL_BYTES),
             Err(OpenLedger::Unknown(_))
         ));
     }
@@ -533,9 +537,9 @@ mod tests {
     #[test]
     fn two_processes_do_not_share_a_ledger() {
         let folder = tempfile::tempdir().unwrap();
-        let (_ledger, _) = Ledger::open(folder.path(), Arc::default()).unwrap();
+        let (_ledger, _) = Ledger::open(folder.path(), Arc::default(), JOURNAL_BYTES).unwrap();
         assert!(matches!(
-            Ledger::open(folder.path(), Arc::default()),
+            Ledger::open(folder.path(), Arc::default(), JOURNAL_BYTES),
             Err(OpenLedger::InUse(_))
         ));
     }

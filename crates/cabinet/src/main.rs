@@ -1,7 +1,7 @@
 //! `worldline-cabinet`: one chain, in the foreground.
 //!
 //! ```text
-//! worldline-cabinet l1 --ledger DIR [--listen ADDRESS:PORT] [--delegation-program FILE] [--program ADDRESS=FILE]… [--account FILE]…
+//! worldline-cabinet l1 --ledger DIR [--listen ADDRESS:PORT] [--delegation-program FILE] [--program ADDRESS=FILE]… [--account FILE]… [--journal-bytes N]
 //! worldline-cabinet rollup --ledger DIR --l1 URL [--l1-ws URL] [--listen ADDRESS:PORT] [--admin FILE]
 //! worldline-cabinet bench --ledger DIR [--tasks N]
 //! ```
@@ -18,7 +18,7 @@ use worldline_cabinet::fault::Fault;
 use worldline_cabinet::{L1, L1Config, Rollup, RollupConfig};
 
 const USAGE: &str = "\
-worldline-cabinet l1 --ledger DIR [--listen ADDRESS:PORT] [--delegation-program FILE] [--program ADDRESS=FILE]… [--account FILE]…
+worldline-cabinet l1 --ledger DIR [--listen ADDRESS:PORT] [--delegation-program FILE] [--program ADDRESS=FILE]… [--account FILE]… [--journal-bytes N]
 worldline-cabinet rollup --ledger DIR --l1 URL [--l1-ws URL] [--listen ADDRESS:PORT] [--admin FILE]
 worldline-cabinet bench --ledger DIR [--tasks N]";
 
@@ -50,6 +50,7 @@ async fn l1(arguments: impl Iterator<Item = String>) -> Outcome {
                 let (address, file) = value.split_once('=').ok_or(USAGE)?;
                 config.programs.push((address.parse()?, file.into()));
             }
+            "--journal-bytes" => config.journal_bytes = value.parse()?,
             "--account" => config.accounts.push(value.into()),
             _ => return Err(USAGE.into()),
         }

@@ -21,7 +21,7 @@ use crate::keys::{self, KeyFile};
 use crate::ledger::{Ledger, OpenLedger};
 use crate::lender::Lender;
 use crate::lent::Lent;
-use crate::limits::{ROLLUP_HISTORY, ROLLUP_SLOT};
+use crate::limits::{JOURNAL_BYTES, ROLLUP_HISTORY, ROLLUP_SLOT};
 use crate::remote::{Remote, websocket_url};
 use crate::rpc::{Context, Listen, Listeners};
 use crate::svm;
@@ -89,7 +89,7 @@ impl Rollup {
     /// a tokio runtime.
     pub async fn start(config: RollupConfig) -> Result<Self, StartRollup> {
         let fault = Arc::new(config.fault);
-        let (ledger, records) = Ledger::open(&config.ledger, fault.clone())?;
+        let (ledger, records) = Ledger::open(&config.ledger, fault.clone(), JOURNAL_BYTES)?;
         let identity = keys::open(&config.ledger.join("identity.json"))?;
         let address = identity.pubkey();
         let listeners = Listeners::bind(config.listen).await?;

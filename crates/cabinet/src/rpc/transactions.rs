@@ -128,12 +128,13 @@ pub(super) async fn simulate(context: &Context, params: &mut Params) -> Answer {
     let (slot, trial, replacement) = context
         .engine
         .ask(move |bank| {
-            let hash = *transaction.message.recent_blockhash();
-            let mut trial = bank.try_out(&transaction);
-            if !replace && !bank.hashes.is_recent(&hash) {
-                trial.landed.error = Some(TransactionError::BlockhashNotFound);
-                trial.landed.logs.clear();
-            }
+            let recent = bank
+                .hashes
+                .is_recent(transaction.message.recent_blockhash());
+            let trial = match recent || replace {
+                true => bank.try_out(&transaction),
+                false => bank.untried(&transaction, TransactionError::BlockhashNotFound),
+            };
             let replacement = (bank.hashes.latest(), bank.hashes.last_valid_height());
             (bank.slot, trial, replace.then_some(replacement))
         })

@@ -54,14 +54,21 @@ fn pay_until_dead(
 
 #[test]
 fn the_box_survives_every_fault_of_its_ledger() {
-    for name in [
-        fault::LEDGER_TORN,
-        fault::LEDGER_APPENDED,
-        fault::LEDGER_SYNCED,
+    for fault in [
+        // The fourth record is amid the payments; the first journal is folded there, too.
+        (fault::LEDGER_TORN, 4),
+        (fault::LEDGER_APPENDED, 4),
+        (fault::LEDGER_SYNCED, 4),
+        (fault::SNAPSHOT_WRITTEN, 1),
+        (fault::SNAPSHOT_RENAMED, 1),
     ] {
+        let (name, passage) = fault;
         let folder = tempfile::tempdir().unwrap();
-        // The fourth record is amid the payments.
-        let mut l1 = Process::l1(folder.path(), "127.0.0.1:0", Some(&format!("{name}:4")));
+        let mut l1 = Process::l1(
+            folder.path(),
+            "127.0.0.1:0",
+            Some(&format!("{name}:{passage}")),
+        );
         let client = l1.client();
         let payer = client.rich(10_000 * SOL);
         let (sent, confirmed) = pay_until_dead(&client, &payer, &mut l1);

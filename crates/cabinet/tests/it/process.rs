@@ -72,6 +72,9 @@ impl Process {
             delegation.to_str().unwrap(),
             "--program",
             &program,
+            // Somewhat more than the programs take, so that tests see a journal folded.
+            "--journal-bytes",
+            "500000",
         ];
         Self::start(&arguments, fault)
     }
