@@ -41,6 +41,11 @@ impl Client {
             .read_to_string()
     }
 
+    /// Posts a body as it is, for the status alone.
+    pub(crate) fn status(&self, body: &str) -> Result<u16, ureq::Error> {
+        Ok(self.agent.post(&self.url).send(body)?.status().as_u16())
+    }
+
     /// The result, or the error; a server that is gone is an error without a code.
     pub(crate) fn call(&self, method: &str, params: Value) -> Result<Value, Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });

@@ -82,8 +82,9 @@ fn batches_are_answered_in_order_and_have_an_end() {
         let batch: Vec<Value> = (0..101).map(one).collect();
         assert_eq!(code(client, &json!(batch).to_string()), -32600);
         // A body without end is not read to its end.
-        let refused = client.post(&" ".repeat(1 << 20));
-        assert!(refused.is_err_and(|_| true) || client.call("getHealth", json!([])).is_ok());
+        // The server may close the connection before all of it is sent.
+        let refused = client.status(&" ".repeat(1 << 20));
+        assert!(matches!(refused, Ok(413) | Err(_)), "{refused:?}");
     });
 }
 
