@@ -44,7 +44,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             "first-frame" => first_frame()?,
             "cu" => compute_units()?,
             _ => {
-                let mut command = Command::new(play::build()?);
+                let mut command = Command::new(play::build(&[])?);
                 command.args(["bench", name, "--json"]);
                 command
             }
@@ -114,7 +114,7 @@ fn cabinet() -> Outcome<Command> {
 
 /// The comparison with PyTorch and ONNX Runtime, in its own Python environment.
 fn baselines() -> Outcome<Command> {
-    let worldline = play::build()?;
+    let worldline = play::build(&[])?;
     let folder = env::root().join("benches").join("baselines");
     let venv = env::cache()?.join("baselines");
     let python = venv.join("bin").join("python");

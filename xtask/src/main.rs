@@ -16,6 +16,7 @@ mod site;
 mod tally;
 mod test;
 mod tidy;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   play   set everything up, build, and start the arcade on loopback
+  worlds the same with worlds that run code
   test   set everything up, and run every test: Rust, site, browser
   tidy   check the architecture's invariants
   lint   formatting, clippy, documentation, bare-metal builds, tidy
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match task.as_str() {
         "play" => play::main(&rest),
+        "worlds" => worlds::main(&rest),
         "test" => test::main(&rest),
         "tidy" => tidy::main(&rest),
         "lint" => lint::main(&rest),

@@ -17,7 +17,7 @@ trainer), and starts the arcade on loopback. Ctrl-C stops it.
   --no-open   do not open a browser, even where there is a display";
 
 /// The port that `play` listens on.
-const PORT: u16 = 7777;
+pub(crate) const PORT: u16 = 7777;
 
 pub(crate) fn main(arguments: &[String]) -> Outcome {
     let mut port = PORT;
@@ -41,7 +41,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     let start = Instant::now();
     site::build()?;
-    let worldline = run::step("worldline command", build)?;
+    let worldline = run::step("worldline command", || build(&[]))?;
     println!(
         "── ready to play after {:.1} s",
         start.elapsed().as_secs_f64()
@@ -50,21 +50,22 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     become_server(arcade(&worldline, port, open && has_display()))
 }
 
-/// Builds the command for playing: release, without the trainer. Answers its path.
-pub(crate) fn build() -> Outcome<PathBuf> {
-    run::finish(&mut env::cargo(&[
+/// Builds the command in release, for playing unless features are asked for. Answers its path.
+pub(crate) fn build(features: &[&str]) -> Outcome<PathBuf> {
+    let command = [
         "build",
         "--release",
         "--locked",
         "--package",
         "worldline-cli",
-    ])?)?;
+    ];
+    run::finish(&mut env::cargo(&[&command, features].concat())?)?;
     let name = format!("worldline{}", std::env::consts::EXE_SUFFIX);
     Ok(env::target()?.join("release").join(name))
 }
 
 /// The arcade on loopback; it prints its address, and opens a browser if asked to.
-fn arcade(worldline: &Path, port: u16, open: bool) -> Command {
+pub(crate) fn arcade(worldline: &Path, port: u16, open: bool) -> Command {
     let mut command = Command::new(worldline);
     command
         .arg(if open { "play" } else { "serve" })
@@ -77,7 +78,7 @@ fn arcade(worldline: &Path, port: u16, open: bool) -> Command {
 /// Replaces this process by the server, so that Ctrl-C and every other signal reach it directly and
 /// nothing is left behind.
 #[cfg(unix)]
-fn become_server(mut server: Command) -> Outcome {
+pub(crate) fn become_server(mut server: Command) -> Outcome {
     use std::os::unix::process::CommandExt;
     let problem = server.exec();
     Err(format!(
@@ -87,7 +88,7 @@ fn become_server(mut server: Command) -> Outcome {
 }
 
 #[cfg(not(unix))]
-fn become_server(mut server: Command) -> Outcome {
+pub(crate) fn become_server(mut server: Command) -> Outcome {
     run::finish(&mut server)
 }
 

@@ -125,6 +125,38 @@ pub(crate) fn node(text: &str) -> Tally {
     tally
 }
 
+/// Python's own: `Ran 12 tests in 3.1s`, then `OK (skipped=1)` or `FAILED (failures=2, errors=1)`.
+pub(crate) fn unittest(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines() {
+        if let Some(ran) = line.strip_prefix("Ran ") {
+            tally.passed += ran
+                .split(' ')
+                .next()
+                .and_then(|count| count.parse::<u64>().ok())
+                .unwrap_or(0);
+        }
+        let Some((_, parts)) = line
+            .split_once('(')
+            .filter(|(word, _)| matches!(word.trim(), "OK" | "FAILED"))
+        else {
+            continue;
+        };
+        for part in parts.trim_end_matches(')').split(", ") {
+            let Some((kind, count)) = part.split_once('=') else {
+                continue;
+            };
+            let count = count.parse::<u64>().unwrap_or(0);
+            match kind {
+                "skipped" => tally.skipped += count,
+                _ => tally.failed += count,
+            }
+        }
+    }
+    tally.passed = tally.passed.saturating_sub(tally.failed + tally.skipped);
+    tally
+}
+
 /// Adds `3 passed`, `1 ignored`, ….
 fn add(tally: &mut Tally, part: &str) {
     let mut words = part.split_whitespace();
@@ -198,6 +230,19 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
                 skipped: 1
             }
         );
+    }
+
+    #[test]
+    fn unittest_counts_errors_as_failures() {
+        let text =
+            "test_a ... ok\nRan 9 tests in 3.1s\n\nFAILED (failures=1, errors=2, skipped=1)\n";
+        let expected = Tally {
+            passed: 5,
+            failed: 3,
+            skipped: 1,
+        };
+        assert_eq!(unittest(text), expected);
+        assert_eq!(unittest("Ran 2 tests in 0.1s\n\nOK\n").passed, 2);
     }
 
     #[test]

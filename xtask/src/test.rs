@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{elf, fuzz, lint, play, run, site};
+use crate::{elf, fuzz, lint, play, run, site, worlds};
 
 const HELP: &str = "\
 cargo xtask test [--slow] [--images]
@@ -57,7 +57,11 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         println!("── {name}: {tally}");
         total += tally;
     };
-    count("rust", &mut || chain_packages().and_then(|()| rust(slow)));
+    count("rust", &mut || {
+        chain_packages()
+            .and_then(|()| worlds::duckdb())
+            .and_then(|()| rust(slow))
+    });
     if slow {
         count("elf", &mut || {
             let checked = elf::check()?;
@@ -68,6 +72,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             })
         });
     }
+    count("morph client", &mut worlds::client);
     count("site types", &mut || {
         site::build().and_then(|()| site_types())
     });
@@ -161,7 +166,7 @@ fn site_tests() -> Outcome<Tally> {
 
 /// What the specification promises of speed, on a release build.
 fn speed() -> Outcome<Tally> {
-    let worldline = play::build()?;
+    let worldline = play::build(&[])?;
     let mut tally = Tally::default();
     for bench in ["physics", "sessions"] {
         let mut command = Command::new(&worldline);
@@ -178,7 +183,7 @@ pub(crate) fn browser_folder() -> PathBuf {
 
 /// A full match between two browsers through the real server.
 fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
-    let worldline = play::build()?;
+    let worldline = play::build(&[])?;
     let folder = browser_folder();
     site::install(&folder)?;
     let mut command = Command::new("node");

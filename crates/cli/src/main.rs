@@ -1,5 +1,5 @@
 //! The `worldline` command: plays, lists, verifies and measures; with the feature `train` it also
-//! trains. It only reads arguments and prints: what a library could do, a library does.
+//! trains, with the feature `worlds` it runs worlds of code. It only reads arguments and prints: what a library could do, a library does.
 
 mod bench;
 mod lists;
@@ -9,6 +9,8 @@ mod serve;
 mod table;
 #[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "worlds")]
+mod worlds;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +61,19 @@ enum Command {
     /// Take one player's controller out of a replay, to be played against
     #[cfg(feature = "train")]
     Ghost(replays::GhostOptions),
+    /// Worlds that run code, snapshot and branch
+    #[cfg(feature = "worlds")]
+    World(worlds::WorldOptions),
+    /// Images that code worlds begin from
+    #[cfg(feature = "worlds")]
+    #[command(subcommand)]
+    Image(worlds::ImageCommand),
+    /// Say what this host gives for code worlds, and lacks
+    #[cfg(feature = "worlds")]
+    Doctor(worlds::DoctorOptions),
+    /// Take back what removed snapshots hold
+    #[cfg(feature = "worlds")]
+    Gc(worlds::Server),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -128,6 +143,14 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dataset(options) => replays::dataset(&options),
         #[cfg(feature = "train")]
         Command::Ghost(options) => replays::ghost(&options),
+        #[cfg(feature = "worlds")]
+        Command::World(options) => worlds::world(options),
+        #[cfg(feature = "worlds")]
+        Command::Image(command) => worlds::image(command),
+        #[cfg(feature = "worlds")]
+        Command::Doctor(options) => worlds::doctor(&options),
+        #[cfg(feature = "worlds")]
+        Command::Gc(server) => worlds::collect(&server),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -47,20 +47,29 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
         );
     }
     let config = Config {
-        data: options.folders.data,
+        data: options.folders.data.clone(),
         clocks: options.clocks.into(),
         fault: fault()?,
     };
     let (arena, recovery) = Arena::open(shelf, config)?;
     report(&recovery);
+    let arena = Arc::new(arena);
+    #[cfg(feature = "worlds")]
+    let worlds = crate::worlds::open(&options.folders.data, arena.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let served = runtime.block_on(async {
-        let options = worldline_server::Options { host: options.host, port: options.port, site };
+        let options = worldline_server::Options {
+            host: options.host,
+            port: options.port,
+            site,
+            #[cfg(feature = "worlds")]
+            worlds: worlds.clone(),
+        };
         let (host, port) = (options.host, options.port);
-        let server = Server::bind(Arc::new(arena), options).await.with_context(|| {
+        let server = Server::bind(arena, options).await.with_context(|| {
             format!("cannot listen on {host} port {port}: choose another with --port, or stop what uses it")
         })?;
         let link = server.link();
@@ -74,6 +83,10 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
         }
     });
     runtime.shutdown_timeout(FAREWELL);
+    #[cfg(feature = "worlds")]
+    if let Some(worlds) = worlds {
+        worlds.settle();
+    }
     served.map(|()| ExitCode::SUCCESS)
 }
 

@@ -23,6 +23,8 @@ pub mod limits;
 mod site;
 mod socket;
 mod tls;
+#[cfg(feature = "worlds")]
+mod worlds;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,7 +46,6 @@ pub use site::{Site, SiteError};
 use limits::{MAX_BODY, MAX_REEXECUTIONS, MAX_SOCKETS};
 
 /// Where and how to serve.
-#[derive(Debug)]
 pub struct Options {
     /// The address to listen on. Anything but loopback means TLS and a token.
     pub host: IpAddr,
@@ -52,6 +53,9 @@ pub struct Options {
     pub port: u16,
     /// The site's files.
     pub site: Site,
+    /// The worlds to serve beside the arcade, if there are any.
+    #[cfg(feature = "worlds")]
+    pub worlds: Option<worldline_runtime::Runtime>,
 }
 
 impl Default for Options {
@@ -60,6 +64,8 @@ impl Default for Options {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             site: Site::default(),
+            #[cfg(feature = "worlds")]
+            worlds: None,
         }
     }
 }
@@ -71,6 +77,8 @@ struct Shared {
     access: Option<Token>,
     sockets: Arc<Semaphore>,
     reexecutions: Arc<Semaphore>,
+    #[cfg(feature = "worlds")]
+    worlds: Option<worldline_runtime::Runtime>,
 }
 
 #[derive(Clone)]
@@ -102,6 +110,8 @@ impl Server {
             access: (!options.host.is_loopback()).then(Token::random),
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             reexecutions: Arc::new(Semaphore::new(MAX_REEXECUTIONS)),
+            #[cfg(feature = "worlds")]
+            worlds: options.worlds,
         }));
         Ok(Self {
             app,
@@ -144,7 +154,7 @@ impl Server {
 }
 
 fn router(app: App) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/api/worlds", get(api::worlds))
         .route("/api/timing", get(api::timing))
         .route("/api/sessions", get(api::sessions).post(api::create))
@@ -159,8 +169,13 @@ fn router(app: App) -> Router {
         .route("/api/{*rest}", get(api::nothing).post(api::nothing))
         .fallback(files)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(app.clone(), guard::guard))
-        .with_state(app)
+        .with_state(app.clone());
+    #[cfg(feature = "worlds")]
+    let router = match &app.worlds {
+        Some(worlds) => router.merge(worlds::router(worlds.clone())),
+        None => router,
+    };
+    router.layer(from_fn_with_state(app, guard::guard))
 }
 
 async fn files(State(app): State<App>, request: Request) -> Response {

@@ -30,3 +30,15 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_HANDSHAKES: usize = 64;
 /// All files of the site together, bytes.
 pub const MAX_SITE_BYTES: u64 = 64 << 20;
+/// The largest body of a call on worlds, bytes: a command or a cell, as JSON.
+pub const MAX_WORLD_BODY: usize = 16 << 20;
+/// The largest file moved into a world by one call, bytes.
+pub const MAX_FILE: usize = 256 << 20;
+/// What one run may write when its output is not streamed, bytes.
+pub const MAX_OUTPUT: usize = 16 << 20;
+/// Pieces of streamed output that wait for a slow reader before the run waits too.
+pub const OUTPUT_QUEUE: usize = 64;
+/// Entries of a page unless another number is asked for.
+pub const PAGE: usize = 50;
+/// The most entries of a page.
+pub const MAX_PAGE: usize = 500;

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use worldline_arena::{Arena, Config, Shelf, World};
 use worldline_cartridge::testing::{Size, cartridge};
-use worldline_server::{Options, Server, Site};
+use worldline_server::{Options, Server};
 
 /// A person who clicks the browser's warning away: the certificate was made at start.
 #[derive(Debug)]
@@ -94,8 +94,7 @@ async fn a_stranger_on_the_network_gets_nothing_without_the_token() {
     let (arena, _) = Arena::open(Shelf::new(vec![world]), config).unwrap();
     let options = Options {
         host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: 0,
-        site: Site::default(),
+        ..Options::default()
     };
     let server = Server::bind(Arc::new(arena), options).await.unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));

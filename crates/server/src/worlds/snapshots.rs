@@ -1,0 +1,124 @@
+//! Images and snapshots.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use worldline_runtime::NewSnapshot;
+
+use super::request::{Body, Making, Query, Words, fingerprint, optional};
+use super::{Answer, Api, view};
+use crate::error::ApiError;
+
+/// What setters and removers answer.
+pub(super) fn done() -> Json<Value> {
+    Json(json!({}))
+}
+
+/// `GET /image`
+pub(super) async fn images(State(api): State<Api>) -> Answer {
+    let images = api.blocking(|worlds| Ok(worlds.images())).await?;
+    Ok(Json(
+        json!({ "object": "list", "data": images.iter().map(view::image).collect::<Vec<_>>() }),
+    ))
+}
+
+fn found(api: &Api, query: &Query) -> Vec<Value> {
+    api.worlds
+        .snapshots(&query.metadata(), query.get("digest"))
+        .iter()
+        .map(|one| view::snapshot(&api.worlds, one))
+        .collect()
+}
+
+/// `GET /snapshot`
+pub(super) async fn list(State(api): State<Api>, query: Query) -> Answer {
+    Ok(Json(
+        json!({ "object": "list", "data": found(&api, &query) }),
+    ))
+}
+
+/// `GET /snapshot/list`
+pub(super) async fn pages(State(api): State<Api>, query: Query) -> Answer {
+    Ok(Json(view::page("snapshots", found(&api, &query), &query)?))
+}
+
+/// `POST /snapshot`
+pub(super) async fn create(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    query: Query,
+    body: Body,
+) -> Answer {
+    let body = body?;
+    let asked: Making = optional(&body)?;
+    let new = NewSnapshot {
+        image: asked.image_id.clone(),
+        sizes: asked.sizes(),
+        note: asked.note(&query),
+    };
+    let request = fingerprint("snapshot", &query, &body);
+    api.once(&headers, request, move |worlds| {
+        Ok(view::snapshot(worlds, &worlds.create_snapshot(&new)?))
+    })
+    .await
+}
+
+/// `GET /snapshot/{id}`
+pub(super) async fn one(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    Ok(Json(view::snapshot(
+        &api.worlds,
+        &api.worlds.snapshot_record(&id)?,
+    )))
+}
+
+/// `DELETE /snapshot/{id}`
+pub(super) async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    api.blocking(move |worlds| worlds.remove_snapshot(&id))
+        .await?;
+    Ok(done())
+}
+
+/// `POST /snapshot/{id}/metadata`
+pub(super) async fn set_metadata(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Answer {
+    let Words(metadata) = optional(&body?)?;
+    api.blocking(move |worlds| worlds.set_snapshot_metadata(&id, metadata))
+        .await?;
+    Ok(done())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Life {
+    ttl_seconds: Option<u64>,
+}
+
+/// `POST /snapshot/{id}/ttl`
+pub(super) async fn set_ttl(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
+    let life: Life = optional(&body?)?;
+    api.blocking(move |worlds| worlds.set_snapshot_ttl(&id, life.ttl_seconds))
+        .await?;
+    Ok(done())
+}
+
+/// `POST /snapshot/{id}/boot`
+pub(super) async fn boot(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let body = body?;
+    let new = optional::<Making>(&body)?.instance();
+    let request = fingerprint(&format!("boot {id}"), &query, &body);
+    api.once(&headers, request, move |worlds| {
+        Ok(view::instance(&worlds.start(&id, &new)?))
+    })
+    .await
+}

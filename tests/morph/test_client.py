@@ -1,0 +1,406 @@
+"""The unmodified `morphcloud` client, its command line, and stock DuckDB, against `worldline serve`.
+
+WORLDLINE names the command to test. Run with the Python that has `requirements.txt`:
+    python test_client.py -v
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+WORLDLINE = os.environ["WORLDLINE"]
+ROOT = Path(__file__).resolve().parents[2]
+NBB = ROOT / "clients" / "babashka" / "node_modules" / ".bin" / "nbb"
+
+
+class Server:
+    """`worldline serve` over a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        command = [WORLDLINE, "serve", "--port", "0", "--site", "none"]
+        command += ["--worlds", str(ROOT / "worlds"), "--data", str(self.folder / "data")]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.said = []
+        for line in self.process.stdout:
+            self.said.append(line)
+            if "Worldline is at " in line:
+                self.url = line.split("Worldline is at ")[1].strip().rstrip("/")
+                return
+        raise RuntimeError("the server did not start:\n" + "".join(self.said))
+
+    def stop(self, kill=False):
+        self.process.kill() if kill else self.process.terminate()
+        self.process.wait(60)
+        self.process.stdout.close()
+
+    def call(self, method, path, body=None, headers=None):
+        """Status and JSON of one request, without the client."""
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read() or b"null")
+
+    def cell(self, world, code):
+        return self.call("POST", f"/v1/sandboxes/{world}/execute", {"code": code})[1]
+
+    def command(self, *arguments):
+        """The command line, which speaks to the server."""
+        environment = {**os.environ, "WORLDLINE_URL": self.url}
+        return subprocess.run([WORLDLINE, *arguments], capture_output=True, text=True, env=environment, timeout=120)
+
+    def sound(self, test):
+        for checked in self.call("GET", "/v1/worlds/check")[1]:
+            test.assertEqual(checked["broken"], [], checked)
+
+
+class WithServer:
+    @classmethod
+    def setUpClass(cls):
+        from morphcloud.api import MorphCloudClient
+
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.server = Server(cls.folder.name)
+        cls.client = MorphCloudClient(api_key="any", base_url=cls.server.url)
+        cls.base = cls.client.snapshots.create(image_id="default", vcpus=1, memory=512, disk_size=512)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.sound(unittest.TestCase())
+        cls.server.stop()
+        cls.folder.cleanup()
+
+    def start(self, **options):
+        instance = self.client.instances.start(self.base.id, **options)
+        self.addCleanup(lambda: self.server.call("DELETE", f"/instance/{instance.id}"))
+        return instance
+
+
+class Client(WithServer, unittest.TestCase):
+    def test_images(self):
+        self.assertIn("default", [image.id for image in self.client.images.list()])
+
+    def test_snapshots(self):
+        first = self.client.snapshots.create(image_id="default", digest="once", metadata={"a": "1"}, ttl_seconds=1000)
+        self.assertEqual(self.client.snapshots.create(image_id="default", digest="once").id, first.id)
+        self.assertEqual([one.id for one in self.client.snapshots.list(digest="once")], [first.id])
+        self.assertEqual([one.id for one in self.client.snapshots.list(metadata={"a": "1"})], [first.id])
+        page = self.client.snapshots.list_paginated(page=1, limit=1)
+        self.assertEqual((len(page.snapshots), page.has_prev), (1, False))
+        first.set_metadata({"b": "2"})
+        self.assertEqual(self.client.snapshots.get(first.id).metadata, {"b": "2"})
+        before = first.ttl.ttl_expire_at
+        first.set_ttl(2000)
+        self.assertGreater(self.client.snapshots.get(first.id).ttl.ttl_expire_at, before)
+        first.delete()
+        self.assertEqual(self.client.snapshots.list(digest="once"), [])
+
+    def test_a_start_is_ready_at_once(self):
+        started = time.monotonic()
+        instance = self.start(metadata={"who": "me"}, ttl_seconds=600, ttl_action="pause")
+        self.assertLess(time.monotonic() - started, 0.9, "the client waits a second for what is not ready")
+        self.assertEqual((instance.status.value, instance.metadata), ("ready", {"who": "me"}))
+        found = self.client.instances.list(metadata={"who": "me"})
+        self.assertEqual([one.id for one in found], [instance.id])
+        self.assertEqual(self.client.instances.get(instance.id).ttl.ttl_action, "pause")
+
+    def test_exec_takes_lines_and_words_and_keeps_the_streams_apart(self):
+        instance = self.start()
+        told = instance.exec("echo out; echo err >&2; exit 3")
+        self.assertEqual((told.exit_code, told.stdout, told.stderr), (3, "out\n", "err\n"))
+        told = instance.exec(["echo", "two words; not a line"])
+        self.assertEqual((told.exit_code, told.stdout), (0, "two words; not a line\n"))
+
+    def test_streamed_exec_comes_as_it_is_written_and_ends_with_its_code(self):
+        instance, seen = self.start(), []
+        note = lambda text: seen.append((text, time.monotonic()))
+        told = instance.exec("echo a; sleep 0.5; echo ü; echo e >&2; exit 7", on_stdout=note, on_stderr=lambda text: None)
+        self.assertEqual((told.exit_code, told.stdout, told.stderr), (7, "a\nü\n", "e\n"))
+        self.assertGreater(seen[-1][1] - seen[0][1], 0.3, "it came all at once")
+
+    def test_a_command_ends_when_its_client_hangs_up(self):
+        instance = self.start()
+        with self.assertRaises(Exception):
+            instance.exec("sleep 300", timeout=1.0, on_stdout=print)
+        for _ in range(100):
+            if instance.exec("pgrep -x sleep").exit_code != 0:
+                return
+            time.sleep(0.1)
+        self.fail("the command runs on, and nobody listens")
+
+    def test_pause_resume_reboot_and_stop(self):
+        instance = self.start()
+        instance.pause()
+        self.assertEqual(instance.status.value, "paused")
+        with self.assertRaises(Exception) as refused:
+            instance.exec("true")
+        self.assertIn("paused", str(refused.exception))
+        instance.resume()
+        self.assertEqual(instance.exec("echo on").stdout, "on\n")
+        instance.reboot()
+        self.assertEqual(instance.exec("echo again").stdout, "again\n")
+        instance.stop()
+        self.assertNotIn(instance.id, [one.id for one in self.client.instances.list()])
+
+    def test_metadata_ttl_and_wake_on(self):
+        instance = self.start()
+        instance.set_metadata({"k": "v"})
+        instance.set_ttl(100, "stop")
+        instance.set_wake_on(wake_on_http=True)
+        now = self.client.instances.get(instance.id)
+        self.assertEqual((now.metadata, now.ttl.ttl_seconds, now.ttl.ttl_action), ({"k": "v"}, 100, "stop"))
+        self.assertEqual((now.wake_on.wake_on_http, now.wake_on.wake_on_ssh), (True, False))
+
+    def test_snapshot_and_start_again(self):
+        instance = self.start()
+        instance.exec("echo kept > /tmp/file; export WORD=here")
+        kept = instance.snapshot(digest="point", metadata={"name": "p"})
+        instance.exec("echo changed > /tmp/file")
+        again = self.client.instances.start(kept.id)
+        self.addCleanup(again.stop)
+        self.assertEqual(again.exec("cat /tmp/file; echo $WORD").stdout, "kept\nhere\n")
+        self.assertEqual(instance.exec("cat /tmp/file").stdout, "changed\n")
+        self.assertEqual(instance.snapshot(digest="point").id, kept.id)
+
+    def test_branch(self):
+        instance = self.start()
+        self.server.cell(instance.id, "x = 41")
+        snapshot, branches = instance.branch(3)
+        for at, branch in enumerate(branches):
+            self.addCleanup(branch.stop)
+            self.assertEqual(branch.refs.snapshot_id, snapshot.id)
+            self.assertEqual(self.server.cell(branch.id, f"x += {at}; x")["value"], str(41 + at))
+        self.assertEqual(self.server.cell(instance.id, "x")["value"], "41")
+
+    def test_a_service_of_a_world_is_reached_and_wakes_it(self):
+        instance = self.start()
+        instance.exec("cd /tmp && echo served > page && nohup python3 -m http.server 8000 >/dev/null 2>&1 &")
+        instance.expose_http_service("web", 8000)
+        url = next(one.url for one in instance.networking.http_services if one.name == "web")
+
+        def fetch():
+            for _ in range(100):
+                try:
+                    with urllib.request.urlopen(url + "/page", timeout=10) as answer:
+                        return answer.read()
+                except OSError:
+                    time.sleep(0.1)
+
+        self.assertEqual(fetch(), b"served\n")
+        instance.set_wake_on(wake_on_http=True)
+        instance.pause()
+        self.assertEqual(fetch(), b"served\n")
+        self.assertEqual(self.client.instances.get(instance.id).status.value, "ready")
+        instance.hide_http_service("web")
+        self.assertEqual(self.client.instances.get(instance.id).networking.http_services, [])
+
+    def test_errors_are_in_the_clients_format(self):
+        from morphcloud.api import ApiError
+
+        for wrong in [lambda: self.client.instances.get("morphvm_none"), lambda: self.client.instances.start("snapshot_none")]:
+            with self.assertRaises(ApiError) as raised:
+                wrong()
+            self.assertEqual(raised.exception.status_code, 404)
+            self.assertIn(raised.exception.error_code, ["instance_not_found", "snapshot_not_found"])
+            self.assertIn("there is no", raised.exception.detail)
+
+    def test_the_clients_own_command_line(self):
+        environment = {**os.environ, "MORPH_BASE_URL": self.server.url, "MORPH_API_KEY": "any"}
+        program = Path(sys.executable).parent / "morphcloud"
+        listed = subprocess.run([program, "snapshot", "list", "--json"], capture_output=True, text=True, env=environment)
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        self.assertIn(self.base.id, listed.stdout)
+
+
+class Verses(WithServer, unittest.TestCase):
+    """The world runtime's first example: one base, one moment, three verses."""
+
+    def test_three_verses_from_one_moment_in_parallel(self):
+        call = self.server.call
+        base = call("POST", "/v1/sandboxes", {})[1]["id"]
+        self.server.cell(base, "import pandas as pd; data = pd.DataFrame({'x': range(10)})")
+        moment = call("POST", f"/v1/sandboxes/{base}/snapshots", {"name": "pre-event"})[1]["snapshot_id"]
+        verses = {}
+        for verse, trit in [("nash", -1), ("optimal", 0), ("chaos", 1)]:
+            body = {"snapshot_id": moment, "metadata": {"verse": verse, "trit": trit}}
+            verses[verse] = call("POST", "/v1/sandboxes", body)[1]
+
+        async def run(verse):
+            code = f"data['x'] *= {len(verse)}; strategy = '{verse}'; int(data['x'].sum())"
+            return await asyncio.to_thread(self.server.cell, verses[verse]["id"], code)
+
+        async def together():
+            return await asyncio.gather(*map(run, verses))
+
+        told = asyncio.run(together())
+        self.assertEqual([one["value"] for one in told], [str(45 * len(verse)) for verse in verses])
+        self.assertEqual(self.server.cell(base, "int(data['x'].sum())")["value"], "45")
+        sql = f"SELECT gf3_sum, is_open, len(child_entity_ids) FROM world_branches WHERE snapshot_id = '{moment}' AND branch_type = 'fork'"
+        self.assertEqual(call("POST", "/v1/worlds/sql", {"sql": sql})[1]["rows"], [[0, False, 3]])
+
+    def test_the_same_through_our_own_client(self):
+        sys.path.insert(0, str(ROOT / "clients" / "python"))
+        self.addCleanup(sys.path.pop, 0)
+        from worldline import MorphSandbox, WorldlineError
+
+        async def example():
+            world = await MorphSandbox.create()
+            await world.execute_code("import pandas as pd; data = pd.DataFrame({'x': range(10)})")
+            snapshot_id = await world.snapshot("pre-event")
+            verses = [await MorphSandbox.create(snapshot_id=snapshot_id, metadata={"trit": trit}) for trit in (-1, 0, 1)]
+            results = await asyncio.gather(*(verse.execute_code(f"int(data['x'].sum()) + {at}") for at, verse in enumerate(verses)))
+            await verses[0].stop()
+            with self.assertRaises(WorldlineError) as refused:
+                await verses[0].execute_code("1")
+            return [result["value"] for result in results], refused.exception.error_code
+
+        os.environ["WORLDLINE_URL"] = self.server.url
+        self.addCleanup(os.environ.pop, "WORLDLINE_URL")
+        self.assertEqual(asyncio.run(example()), (["45", "46", "47"], "instance_not_found"))
+
+    @unittest.skipUnless(NBB.exists(), "no Clojure: `npm ci` in clients/babashka")
+    def test_the_same_from_clojure(self):
+        environment = {**os.environ, "WORLDLINE_URL": self.server.url}
+        done = subprocess.run([NBB, "test.cljs"], cwd=NBB.parents[2], capture_output=True, text=True, env=environment, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_a_learned_world_is_branched_with_the_same_calls(self):
+        base = self.client.instances.start(self.client.snapshots.create(image_id="micro").id)
+        self.addCleanup(base.stop)
+        step = lambda world, frames: json.loads(world.exec(f"step {frames}").stdout)
+        step(base, 30)
+        before = json.loads(base.exec("state").stdout)
+        self.assertEqual(before["frame"], 30)
+        _, branches = base.branch(3)
+        ends = {step(branch, at)["chain"] for at, branch in enumerate(branches)}
+        self.assertEqual((len(ends), json.loads(base.exec("state").stdout)), (3, before))
+        self.assertEqual(self.server.call("POST", f"/v1/sandboxes/{base.id}/execute", {"code": "1"})[0], 409)
+
+    def test_figures_for_prometheus_and_a_document_for_programs(self):
+        self.start()
+        with urllib.request.urlopen(self.server.url + "/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        self.assertRegex(text, r'worldline_worlds\{status="ready"\} [1-9]')
+        self.assertRegex(text, r'worldline_operation_ms\{operation="create",quantile="0.5"\} [0-9.]+')
+        self.assertEqual(self.server.call("GET", "/openapi.json")[1]["openapi"], "3.1.0")
+
+    def test_a_key_makes_a_thing_once(self):
+        key = {"Idempotency-Key": "a-key"}
+        first = self.server.call("POST", "/v1/sandboxes", {"metadata": {"a": 1}}, key)
+        self.assertEqual(self.server.call("POST", "/v1/sandboxes", {"metadata": {"a": 1}}, key), first)
+        self.assertEqual(self.server.call("POST", "/v1/sandboxes", {"metadata": {"a": 2}}, key)[0], 409)
+
+    def test_nonsense_is_refused_in_words(self):
+        world = self.start().id
+        wrong = [
+            ("POST", "/snapshot", b"{", 400),
+            ("POST", "/snapshot", {"vcpus": -1}, 400),
+            ("POST", "/snapshot", {"image_id": "no such image"}, 404),
+            ("POST", "/instance", None, 400),
+            ("POST", f"/instance/{world}/branch?count=0", None, 400),
+            ("POST", f"/instance/{world}/branch?count=100000", None, 400),
+            ("POST", f"/instance/{world}/branch?count=3", {"trits": [1, 0, 0]}, 400),
+            ("POST", f"/instance/{world}/exec", {"command": []}, 400),
+            ("POST", f"/instance/{world}/exec", {"command": ["a\0b"]}, 400),
+            ("POST", f"/instance/{world}/exec", b"\xff\xfe", 400),
+            ("POST", f"/instance/{world}/metadata", {"a": {"b": 1}}, 400),
+            ("POST", f"/instance/{world}/ttl", {"ttl_seconds": 10**15}, 400),
+            ("POST", f"/instance/{world}/http", {"name": "../x", "port": 1}, 400),
+            ("POST", "/instance/x%00y/pause", None, 404),
+            ("POST", "/v1/worlds/sql", {"sql": "DROP TABLE world_branches"}, 400),
+            ("GET", f"/v1/worlds/{world}/files?path=/no/such", None, 400),
+            ("GET", f"/v1/worlds/{world}/files", None, 400),
+        ]
+        for method, path, body, status in wrong:
+            with self.subTest(path=path, body=body):
+                told = self.server.call(method, path, body)
+                self.assertEqual(told[0], status, told)
+                self.assertTrue(told[1]["error_code"] and told[1]["detail"], told)
+
+    def test_the_command_line(self):
+        say = self.server.command
+        world = say("world", "create", "--metadata", "verse=base").stdout.strip()
+        self.assertTrue(world.startswith("morphvm_"), world)
+        done = say("world", "exec", world, "--", "sh", "-c", "echo out; echo err >&2; exit 5")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (5, "out\n", "err\n"))
+        self.assertEqual(say("world", "exec", world, "-c", "x = 6\nx * 7").stdout, "42\n")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "f"
+            file.write_bytes(b"\x00\xffbytes")
+            self.assertEqual(say("world", "cp", str(file), f"{world}:/tmp/ü f").returncode, 0)
+            back = Path(folder) / "g"
+            self.assertEqual(say("world", "cp", f"{world}:/tmp/ü f", str(back)).returncode, 0)
+            self.assertEqual(back.read_bytes(), b"\x00\xffbytes")
+        moment = say("world", "snapshot", world, "--name", "pre").stdout.strip()
+        verses = json.loads(say("world", "branch", world, "-n", "3", "--json").stdout)["instances"]
+        self.assertEqual([one["trit"] for one in verses], [-1, 0, 1])
+        other = say("world", "restore", moment).stdout.strip()
+        self.assertEqual(say("world", "exec", other, "-c", "x").stdout, "6\n")
+        tree = say("world", "tree").stdout
+        for name in [world, moment, other]:
+            self.assertIn(name, tree)
+        self.assertEqual(len(say("world", "path", verses[0]["id"], verses[2]["id"]).stdout.split()), 3)
+        for arguments in [("check",), ("check", "gf3"), ("check", "schema"), ("receipt", "verify"), ("metrics",), ("list",)]:
+            done = say("world", *arguments)
+            self.assertEqual(done.returncode, 0, (arguments, done.stdout, done.stderr))
+        self.assertIn("3", say("world", "sql", "SELECT 1 + 2 AS three").stdout)
+        self.assertEqual(say("world", "rm", world, moment).returncode, 0)
+        self.assertNotEqual(say("world", "exec", world, "true").returncode, 0)
+
+
+class Restart(unittest.TestCase):
+    def serve(self, folder):
+        server = Server(folder)
+        # Whatever fails, nothing goes on; what has ended already is not killed again.
+        self.addCleanup(server.process.kill)
+        return server
+
+    def test_the_daemon_is_killed_and_goes_on_from_the_snapshot(self):
+        import duckdb
+
+        with tempfile.TemporaryDirectory() as folder:
+            server = self.serve(folder)
+            base = server.call("POST", "/v1/sandboxes", {})[1]["id"]
+            server.cell(base, "x = list(range(1000))")
+            moment = server.call("POST", f"/v1/sandboxes/{base}/snapshots", {"name": "pre-event"})[1]["snapshot_id"]
+            while not server.call("GET", f"/snapshot/{moment}")[1]["durable"]:
+                time.sleep(0.05)
+            server.stop(kill=True)
+            server = self.serve(folder)
+            self.assertEqual(server.call("GET", f"/instance/{base}")[0], 404)
+            again = server.call("POST", "/v1/sandboxes", {"snapshot_id": moment})[1]["id"]
+            self.assertEqual(server.cell(again, "sum(x)")["value"], "499500")
+            late = server.call("POST", f"/v1/sandboxes/{again}/snapshots", {})[1]["snapshot_id"]
+            server.sound(self)
+            # A server that is told to stop keeps what it has not kept yet.
+            server.stop()
+            server = self.serve(folder)
+            again = server.call("POST", "/v1/sandboxes", {"snapshot_id": late})[1]["id"]
+            self.assertEqual(server.cell(again, "sum(x)")["value"], "499500")
+            server.stop()
+            # The file opens in stock DuckDB, and the four tables are as their users know them.
+            tables = duckdb.connect(str(Path(folder) / "data" / "worlds.duckdb"), read_only=True)
+            self.assertGreaterEqual(tables.sql("SELECT count(*) FROM world_runtime_entities").fetchone()[0], 4)
+            columns = [row[0] for row in tables.sql("DESCRIBE runtime_metrics").fetchall()]
+            self.assertEqual(
+                columns,
+                ["metric_id", "entity_id", "boot_time_ms", "snapshot_time_ms", "branch_time_ms", "memory_overhead_mb", "measured_at"],
+            )
+            self.assertEqual(tables.sql("SELECT count(*) FROM verse_resolutions").fetchone()[0], 0)
+            tables.close()
+
+
+if __name__ == "__main__":
+    unittest.main(testRunner=unittest.TextTestRunner(stream=sys.stdout, verbosity=2))

@@ -1,0 +1,138 @@
+//! What code worlds need beside the compiler, and a server that has it all: `cargo xtask worlds`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::env::{self, Outcome};
+use crate::tally::{self, Tally};
+use crate::{play, run, site};
+
+const HELP: &str = "\
+cargo xtask worlds [--setup] [--port N]
+
+Fetches DuckDB's library through npm, builds the `worldline` command with code worlds, makes
+the default image from Debian packages, and starts the server on loopback. Ctrl-C stops it.
+
+  --setup   fetch the library and stop
+  --port N  listen on this port (default 7777)";
+
+/// DuckDB's version, as `crates/runtime/src/duck.rs` looks for it.
+const DUCKDB: &str = "1.5.6";
+/// Where the locked package is named.
+const PACKAGE: &str = "crates/runtime/duckdb";
+/// Where the package has the library.
+const LIBRARY: &str = "node_modules/@duckdb/node-bindings-linux-x64/libduckdb.so";
+/// The client that the server answers to, and what tests it.
+const CLIENT: &str = "tests/morph";
+
+pub(crate) fn main(arguments: &[String]) -> Outcome {
+    let mut port = play::PORT;
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--setup" => return run::step("duckdb", duckdb),
+            "--port" => {
+                let value = rest.next().ok_or("--port needs a number")?;
+                port = value
+                    .parse()
+                    .map_err(|_| format!("--port {value}: not a port number"))?;
+            }
+            "-h" | "--help" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(format!("`{other}` is not an option of worlds\n\n{HELP}")),
+        }
+    }
+    run::step("duckdb", duckdb)?;
+    let worldline = run::step("worldline command", build)?;
+    run::step("image", || {
+        run::finish(Command::new(&worldline).args(["image", "build"]))
+    })?;
+    play::become_server(play::arcade(&worldline, port, false))
+}
+
+/// Builds the command with code worlds. Answers its path.
+fn build() -> Outcome<PathBuf> {
+    play::build(&["--features", "worlds"])
+}
+
+/// DuckDB's library in the cache, through npm, which checks it against the lock file.
+pub(crate) fn duckdb() -> Outcome {
+    let cache = env::cache()?.join("duckdb");
+    let library = cache.join(DUCKDB).join("libduckdb.so");
+    if library.is_file() {
+        return Ok(());
+    }
+    let at = |error: std::io::Error| format!("{}: {error}", cache.display());
+    let folder = cache.join("npm");
+    fs::create_dir_all(&folder).map_err(at)?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(env::root().join(PACKAGE).join(file), folder.join(file)).map_err(at)?;
+    }
+    site::install(&folder)?;
+    fs::create_dir_all(cache.join(DUCKDB)).map_err(at)?;
+    // Into place in one step: another run may be at it too.
+    let half = library.with_extension(format!("{}", std::process::id()));
+    fs::copy(folder.join(LIBRARY), &half).map_err(at)?;
+    fs::rename(&half, &library).map_err(at)
+}
+
+/// The unmodified client against the real server. Skipped, with the reason, where there is no Python to
+/// run it or nothing to run worlds.
+pub(crate) fn client() -> Outcome<Tally> {
+    let folder = env::root().join(CLIENT);
+    let python = match packages(&folder.join("requirements.txt")) {
+        Ok(python) => python,
+        Err(reason) => {
+            println!("SKIPPED the Morph client's test: {reason}");
+            return Ok(Tally::SKIPPED);
+        }
+    };
+    // With the flags of the Rust tests, which have built it already.
+    let build = [
+        "build",
+        "--workspace",
+        "--all-features",
+        "--locked",
+        "--bin",
+        "worldline",
+    ];
+    run::finish(&mut env::cargo(&build)?)?;
+    let worldline = env::target()?.join("debug").join("worldline");
+    if run::finish(Command::new(&worldline).arg("doctor")).is_err() {
+        println!("SKIPPED the Morph client's test: this host runs no code worlds (above)");
+        return Ok(Tally::SKIPPED);
+    }
+    run::finish(Command::new(&worldline).args(["image", "build"]))?;
+    site::install(&env::root().join("clients").join("babashka"))?;
+    let mut command = Command::new(python);
+    command
+        .args(["test_client.py", "-v"])
+        .current_dir(&folder)
+        .env("WORLDLINE", &worldline);
+    let (text, success) = run::follow(&mut command)?;
+    Ok(tally::unittest(&text).with_exit(success))
+}
+
+/// A Python with the packages of a list, in the cache.
+fn packages(list: &std::path::Path) -> Outcome<PathBuf> {
+    let wanted = fs::read(list).map_err(|error| format!("{}: {error}", list.display()))?;
+    let folder = env::cache()?.join("morph-client");
+    let (python, stamp) = (folder.join("bin/python"), folder.join(".worldline-list"));
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    if env::printed("python3", &["-c", "import venv, ensurepip"]).is_none() {
+        return Err("Python 3 with `venv` was not found (Debian: python3-venv)".into());
+    }
+    run::finish(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run::finish(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--requirement"])
+            .arg(list),
+    )?;
+    fs::write(&stamp, &wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(python)
+}
