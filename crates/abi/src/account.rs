@@ -36,7 +36,7 @@ pub mod kernels {
     pub const PLAIN: u8 = 0;
     /// The syscall `sol_matmul_i8`; everything else is the program's.
     pub const MATMUL: u8 = 1;
-    /// The syscalls `sol_matmul_i8` and `sol_ssm_scan`.
+    /// The syscalls `sol_linear_i8` and `sol_ssm_scan`.
     pub const SYSCALLS: u8 = 2;
 }
 

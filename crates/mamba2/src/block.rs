@@ -1,8 +1,8 @@
-//! One block's step between its matrices, by address: what a program hands to a runtime that computes
-//! it for the program.
+//! A block's step and a matrix by address: what a program hands to a runtime that computes them for
+//! the program.
 
 use crate::layer::LayerState;
-use crate::params::{HEAD_DIM, Layer, MAX_D_MODEL};
+use crate::params::{HEAD_DIM, Layer, Linear, MAX_D_MODEL};
 use crate::work::Work;
 use bytemuck::{Pod, Zeroable};
 
@@ -64,6 +64,36 @@ impl Block {
                 address(t.exp),
                 address(t.rsqrt),
             ],
+        }
+    }
+}
+
+/// Where a matrix is that [`Kernels::linear`](crate::Kernels::linear) multiplies. Row sums are not
+/// among it: who computes for a program believes no sum of the program's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Product {
+    /// `rows × columns` bytes.
+    pub weights: u64,
+    /// By row, i32.
+    pub multipliers: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Columns.
+    pub columns: u64,
+    /// Rounding shift after the multiplication.
+    pub shift: u64,
+}
+
+impl Product {
+    /// The addresses of a matrix.
+    pub fn of(linear: &Linear<'_>) -> Self {
+        Self {
+            weights: address(linear.weights),
+            multipliers: address(linear.multipliers),
+            rows: linear.rows() as u64,
+            columns: linear.columns as u64,
+            shift: linear.shift.into(),
         }
     }
 }

@@ -43,7 +43,7 @@ pub mod sample;
 pub mod tables;
 mod work;
 
-pub use block::{Block, MAX_HEADS};
+pub use block::{Block, MAX_HEADS, Product};
 pub use kernels::{Kernels, MatVec, Scalar, Scan};
 pub use layer::{
     Contiguous, LayerState, batch_layer_step, contiguous_len, embed, head, layer_step,

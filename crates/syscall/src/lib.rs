@@ -1,7 +1,7 @@
 //! What a Solana runtime needs to run learned worlds at speed: `sol_matmul_i8`, a matrix times a
-//! vector of bytes, and `sol_ssm_scan`, what a block of the network does between its two matrices.
+//! vector of bytes, `sol_linear_i8`, the same for both planes of an activation and requantized, and `sol_ssm_scan`, what a block of the network does between its two matrices.
 //!
-//! Both are this machine's best kernels of `worldline_mamba2` behind the runtime's own checks: every
+//! All are this machine's best kernels of `worldline_mamba2` behind the runtime's own checks: every
 //! address is translated, every length and alignment checked, no output overlaps what is read, and
 //! what is wrong ends the program with an error. The crate must never know games or accounts.
 //!
@@ -17,6 +17,7 @@
 //!
 //! Some runtimes take one function at a time; [`SYSCALLS`] lists them.
 
+mod linear;
 mod matmul;
 mod memory;
 mod price;
@@ -28,11 +29,12 @@ use solana_program_runtime::solana_sbpf::program::{BuiltinFunctionDefinition, Bu
 use std::sync::OnceLock;
 use worldline_mamba2::Native;
 
+pub use linear::LinearI8;
 pub use matmul::MatmulI8;
 pub use memory::Misuse;
 pub use price::{
-    MATMUL_BASE, MATMUL_PRODUCTS, MAX_COLUMNS, MAX_ROWS, SCAN_BASE, SCAN_CHANNEL, SCAN_NUMBERS,
-    matmul_price, scan_price,
+    LINEAR_ROW, MATMUL_BASE, MATMUL_PRODUCTS, MAX_COLUMNS, MAX_ROWS, SCAN_BASE, SCAN_CHANNEL,
+    SCAN_NUMBERS, linear_price, matmul_price, scan_price,
 };
 pub use scan::SsmScan;
 
@@ -42,9 +44,12 @@ pub type Environment = BuiltinProgram<InvokeContext<'static, 'static>>;
 pub type Register = fn(&mut Environment, &str) -> Result<(), ElfError>;
 
 /// Each function's name, and what registers it.
-pub const SYSCALLS: [(&str, Register); 2] = [
+pub const SYSCALLS: [(&str, Register); 3] = [
     ("sol_matmul_i8", |environment, name| {
         environment.register_function(name, (MatmulI8::vm, MatmulI8::codegen))
+    }),
+    ("sol_linear_i8", |environment, name| {
+        environment.register_function(name, (LinearI8::vm, LinearI8::codegen))
     }),
     ("sol_ssm_scan", |environment, name| {
         environment.register_function(name, (SsmScan::vm, SsmScan::codegen))

@@ -15,7 +15,7 @@ pub(crate) type Failure = Box<dyn Error>;
 pub enum Misuse {
     /// A matrix without rows or columns, or larger than is allowed.
     #[error(
-        "sol_matmul_i8: {rows} rows of {columns} columns; 1 to {max_rows} rows and 1 to {max_columns} columns are multiplied",
+        "{rows} rows of {columns} columns; 1 to {max_rows} rows and 1 to {max_columns} columns are multiplied",
         max_rows = crate::MAX_ROWS,
         max_columns = crate::MAX_COLUMNS
     )]
@@ -25,6 +25,9 @@ pub enum Misuse {
         /// Columns asked for.
         columns: u64,
     },
+    /// A matrix whose shift or multipliers could overflow a sum.
+    #[error("sol_linear_i8: a shift is at most {max_shift}, a multiplier below {max_multiplier}", max_shift = worldline_mamba2::MAX_SHIFT, max_multiplier = worldline_mamba2::MAX_MULTIPLIER)]
+    Scale,
     /// Sizes that no block has.
     #[error("sol_ssm_scan: a block of width {d_model} and state size {d_state}; a width is a multiple of 32 up to {max_model}, a state size even up to {max_state}", max_model = worldline_mamba2::MAX_D_MODEL, max_state = worldline_mamba2::MAX_D_STATE)]
     Sizes {

@@ -29,6 +29,18 @@ pub const fn matmul_price(rows: u64, columns: u64) -> u64 {
     MATMUL_BASE.saturating_add(rows.saturating_mul(columns).div_ceil(MATMUL_PRODUCTS))
 }
 
+/// Units of a row's requantization: a 64-bit product, a shift, a clamp.
+pub const LINEAR_ROW: u64 = 1;
+
+/// Units of both planes through one matrix, requantized.
+pub const fn linear_price(rows: u64, columns: u64) -> u64 {
+    let products = rows.saturating_mul(columns).saturating_mul(2);
+    let rows = rows.saturating_mul(LINEAR_ROW);
+    MATMUL_BASE
+        .saturating_add(products.div_ceil(MATMUL_PRODUCTS))
+        .saturating_add(rows)
+}
+
 /// Units of one block between its matrices.
 pub const fn scan_price(dims: Dims) -> u64 {
     let numbers = (dims.heads() * dims.head_state()) as u64;
@@ -44,6 +56,8 @@ mod tests {
         assert_eq!(matmul_price(1, 1), 101);
         assert_eq!(matmul_price(512, 2_048), 100 + 512 * 2_048 / 64);
         assert_eq!(matmul_price(u64::MAX, u64::MAX), 100 + u64::MAX / 64 + 1);
+        assert_eq!(linear_price(64, 32), 100 + 2 * 64 * 32 / 64 + 64);
+        assert_eq!(linear_price(u64::MAX, 2), u64::MAX);
         let small = Dims {
             d_model: 256,
             d_state: 16,

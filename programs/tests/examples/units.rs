@@ -26,10 +26,11 @@ const CHIPS: [(&str, u8); 3] = [
     ("syscalls", kernels::SYSCALLS),
 ];
 /// The parts that the measuring instruction knows, besides a layer.
-const PARTS: [(&str, u8); 4] = [
+const PARTS: [(&str, u8); 5] = [
     ("matvec_naive", 0),
     ("matvec_packed", 1),
     ("matvec_syscall", 2),
+    ("linear_syscall", 5),
     ("look_up_256", 3),
 ];
 /// Frames that are timed; the first ones are not.

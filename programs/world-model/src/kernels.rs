@@ -15,6 +15,7 @@ impl Kernels for Chip {
     fn linear(&self, linear: &Linear<'_>, work: &mut Work) {
         match self.0 {
             kernels::PLAIN => plain(linear, work),
+            kernels::SYSCALLS => syscall::linear(linear, work),
             _ => Multiplier.linear(linear, work),
         }
     }

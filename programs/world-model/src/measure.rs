@@ -32,6 +32,7 @@ pub(crate) fn run(call: Call<'_>, part: &[u8]) -> Done {
         [0] => naive(matrix, &mut scratch.work),
         [1] => plain(matrix, &mut scratch.work),
         [2] => Chip(kernels::MATMUL).linear(matrix, &mut scratch.work),
+        [5] => Chip(kernels::SYSCALLS).linear(matrix, &mut scratch.work),
         [3] => look_up(model.tables().silu, &mut scratch.work),
         [4, chip] => one_scan(&model, pages, &(session.address(), program, Chip(*chip)))?,
         [6, chip] => one_layer(&model, pages, &(session.address(), program, Chip(*chip)))?,

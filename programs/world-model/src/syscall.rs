@@ -1,23 +1,26 @@
 //! The runtime's functions, each behind a safe one.
 //!
-//! `sol_matmul_i8` and `sol_ssm_scan` are not on every chain. They are called by address, the hash
+//! `sol_matmul_i8`, `sol_linear_i8` and `sol_ssm_scan` are not on every chain. They are called by address, the hash
 //! of their name, so that an ELF that holds them loads anywhere and only the instruction that
 //! reaches one fails where it is missing.
 #![allow(unsafe_code)] // Syscalls take addresses; each call says why its own are good.
 
-use worldline_mamba2::{Layer, LayerState, MatVec, Work};
+use worldline_mamba2::{Layer, LayerState, Linear, MatVec, Work};
 
 #[cfg(any(target_arch = "bpf", target_os = "solana"))]
 mod vm {
     use super::*;
-    use worldline_mamba2::Block;
+    use worldline_mamba2::{Block, Product};
 
     /// murmur3_32("sol_matmul_i8")
     const MATMUL: usize = 0x38a5_5158;
+    /// murmur3_32("sol_linear_i8")
+    const LINEAR: usize = 0x329d_5d71;
     /// murmur3_32("sol_ssm_scan")
     const SCAN: usize = 0xecb5_a1bb;
 
     type Matmul = extern "C" fn(*const i8, *const i8, *mut i32, u64, u64) -> u64;
+    type LinearI8 = extern "C" fn(*const Product, *mut Work) -> u64;
     type SsmScan = extern "C" fn(*const Block) -> u64;
 
     #[inline(always)]
@@ -33,6 +36,14 @@ mod vm {
             rows,
             columns,
         );
+    }
+
+    #[inline(always)]
+    pub(crate) fn linear(linear: &Linear<'_>, work: &mut Work) {
+        // SAFETY: the address is the syscall's, whose arguments these are.
+        let call: LinearI8 = unsafe { core::mem::transmute(LINEAR) };
+        let product = Product::of(linear);
+        call(&raw const product, work);
     }
 
     #[inline(always)]
@@ -84,6 +95,10 @@ mod vm {
         Scalar.matvec(task);
     }
 
+    pub(crate) fn linear(linear: &Linear<'_>, work: &mut Work) {
+        Scalar.linear(linear, work);
+    }
+
     pub(crate) fn scan<S: LayerState>(layer: &Layer<'_>, state: &mut S, work: &mut Work) {
         Scalar.mix(layer, state, work);
     }
@@ -103,6 +118,6 @@ mod vm {
     pub(crate) fn log_units(_: u64) {}
 }
 
-pub(crate) use vm::{log, matmul, scan, sha256};
+pub(crate) use vm::{linear, log, matmul, scan, sha256};
 #[cfg(feature = "measure")]
 pub(crate) use vm::{log_units, remaining};
