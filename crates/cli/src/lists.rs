@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use worldline_arena::{
-    MatchId, Recording, ReplayView, ResultView, Shelf, Store, World, hex, json_frames,
+    MatchId, Recording, ReplayView, Report, ResultView, Shelf, Store, World, hex, json_frames,
 };
 
 use crate::{Folders, table};
@@ -84,6 +84,9 @@ pub(crate) enum ReplayCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Get the replay of a settled match from a chain
+    #[cfg(feature = "chain")]
+    Fetch(crate::chain::verify::FetchOptions),
     /// Re-execute a replay into JSON frames
     Export {
         #[command(flatten)]
@@ -96,7 +99,7 @@ pub(crate) enum ReplayCommand {
 
 #[derive(Args)]
 pub(crate) struct ReplayFile {
-    /// A replay's id, or a `.wlr` file
+    /// A replay's id, a `.wlr` file, or (to verify) the address of a session on a chain
     #[arg(value_name = "REPLAY")]
     name: String,
     #[command(flatten)]
@@ -107,6 +110,9 @@ pub(crate) struct ReplayFile {
 pub(crate) struct VerifyOptions {
     #[command(flatten)]
     replay: ReplayFile,
+    #[cfg(feature = "chain")]
+    #[command(flatten)]
+    chain: crate::chain::verify::VerifyOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -150,6 +156,8 @@ pub(crate) fn replay(command: ReplayCommand) -> Result<ExitCode> {
             }
         }
         ReplayCommand::Show { replay, json } => show(&replay.read()?, json)?,
+        #[cfg(feature = "chain")]
+        ReplayCommand::Fetch(options) => crate::chain::verify::fetch(&options)?,
         ReplayCommand::Export { replay, output } => {
             let recording = replay.read()?;
             let frames = serde_json::to_vec(&json_frames(&recording, &replay.world(&recording)?))?;
@@ -248,10 +256,20 @@ fn show(recording: &Recording, json: bool) -> Result<()> {
     Ok(())
 }
 
+impl VerifyOptions {
+    fn report(&self) -> Result<Report> {
+        #[cfg(feature = "chain")]
+        if let Some(session) = crate::chain::verify::session(&self.replay.name) {
+            return self.chain.check(&session);
+        }
+        let recording = self.replay.read()?;
+        let world = self.replay.world(&recording)?;
+        Ok(worldline_arena::verify(&recording, &world))
+    }
+}
+
 pub(crate) fn verify(options: &VerifyOptions) -> Result<ExitCode> {
-    let recording = options.replay.read()?;
-    let world = options.replay.world(&recording)?;
-    let report = worldline_arena::verify(&recording, &world);
+    let report = options.report()?;
     if options.json {
         table::json(&report)?;
     } else {

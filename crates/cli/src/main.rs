@@ -1,7 +1,10 @@
 //! The `worldline` command: plays, lists, verifies and measures; with the feature `train` it also
-//! trains, with the feature `worlds` it runs worlds of code. It only reads arguments and prints: what a library could do, a library does.
+//! trains, with `worlds` it runs worlds of code, with `chain` it speaks to chains, with `cabinet` it
+//! starts them. It only reads arguments and prints: what a library could do, a library does.
 
 mod bench;
+#[cfg(feature = "chain")]
+mod chain;
 mod lists;
 #[cfg(feature = "train")]
 mod replays;
@@ -38,8 +41,31 @@ enum Command {
     /// List, show and export stored replays
     #[command(subcommand)]
     Replay(lists::ReplayCommand),
-    /// Re-execute a replay and check every input signature
+    /// Re-execute a replay, or a match on a chain, and check every input signature
     Verify(lists::VerifyOptions),
+    /// Put a cartridge onto a chain; goes on where an earlier try stopped
+    #[cfg(feature = "chain")]
+    Upload(chain::worlds::UploadOptions),
+    /// Get a world's cartridge from a chain, the bytes that were uploaded
+    #[cfg(feature = "chain")]
+    Download(chain::worlds::DownloadOptions),
+    /// Copy a world on a chain, under your own name
+    #[cfg(feature = "chain")]
+    Fork(chain::worlds::ForkOptions),
+    /// Close a world of yours and get its deposit back
+    #[cfg(feature = "chain")]
+    Retire(chain::worlds::RetireOptions),
+    /// Open, play and settle matches on a chain
+    #[cfg(feature = "chain")]
+    #[command(subcommand)]
+    Session(chain::sessions::SessionCommand),
+    /// Who wins in a world
+    #[cfg(feature = "chain")]
+    Leaderboard(chain::worlds::LeaderboardOptions),
+    /// Chains themselves, the worlds on them, wallets
+    #[cfg(feature = "chain")]
+    #[command(subcommand)]
+    Chain(chain::ChainCommand),
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -130,6 +156,20 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Worlds(options) => lists::worlds(&options),
         Command::Replay(command) => lists::replay(command),
         Command::Verify(options) => lists::verify(&options),
+        #[cfg(feature = "chain")]
+        Command::Upload(options) => chain::worlds::upload(&options),
+        #[cfg(feature = "chain")]
+        Command::Download(options) => chain::worlds::download(&options),
+        #[cfg(feature = "chain")]
+        Command::Fork(options) => chain::worlds::fork(&options),
+        #[cfg(feature = "chain")]
+        Command::Retire(options) => chain::worlds::retire(&options),
+        #[cfg(feature = "chain")]
+        Command::Session(command) => chain::sessions::run(command),
+        #[cfg(feature = "chain")]
+        Command::Leaderboard(options) => chain::worlds::leaderboard(&options),
+        #[cfg(feature = "chain")]
+        Command::Chain(command) => chain::run(command),
         Command::Bench(command) => bench::run(command),
         #[cfg(feature = "train")]
         Command::Train(options) => train::train(&options),

@@ -103,6 +103,12 @@ const ROOMS: &[Room] = &[
         never_says: &["axum", "worldline_cartridge"],
     },
     Room {
+        name: "chain",
+        may_use: &["abi", "cartridge", "arena"],
+        never_uses: &["axum", "hyper", "tokio", "tower", "litesvm"],
+        never_says: &["worldline_server", "worldline_mamba2", "cartridge::step"],
+    },
+    Room {
         name: "server",
         may_use: &["abi", "cartridge", "arena", "sandbox", "runtime"],
         never_uses: &[],
@@ -120,6 +126,7 @@ const ROOMS: &[Room] = &[
             "cabinet",
             "sandbox",
             "runtime",
+            "chain",
         ],
         never_uses: &[],
         never_says: &[],

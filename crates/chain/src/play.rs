@@ -1,0 +1,373 @@
+//! A match while it runs: who runs its frames and records them, and who presses.
+
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::Signer as _;
+use solana_keypair::Keypair;
+use solana_signer::Signer;
+use worldline_abi::{InputAccount, InputSignature, Pad, SessionState, WorldAccount, seat, status};
+use worldline_arena::Recording;
+use worldline_arena::sign::{RunningHash, is_mark, message};
+
+use crate::limits::{KEEP_ALIVE_FRAMES, SIGN_GRACE, SILENCES, WATCH_TIMEOUT};
+use crate::read::{ReadError, parse, read};
+use crate::record::{RecordError, Recorder};
+use crate::rpc::RpcError;
+use crate::send::{Recent, SendError};
+use crate::table::{Chains, Found};
+use crate::watch::{Watch, WatchError, websocket_url};
+
+/// A match could not be run, recorded or played.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// Something on the chain could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A transaction did not go through.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The chain stopped telling.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// What it told has a hole.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The match did not begin.
+    #[error("the match did not begin within {0:?}: both seats have to join, pick and be ready")]
+    NotBegun(Duration),
+    /// No frame runs.
+    #[error(
+        "the match stands still at frame {0}: the rollup's task ended or every run of it fails; does the rollup have the syscalls that the session's kernels need?"
+    )]
+    Still(u32),
+    /// The rollup says that it applied what the player did not press.
+    #[error(
+        "at frame {frame} the rollup applied a pad to seat {seat} that was never pressed: the player signs nothing more"
+    )]
+    Forged {
+        /// The frame.
+        frame: u32,
+        /// Whose.
+        seat: u8,
+    },
+}
+
+impl From<RpcError> for PlayError {
+    fn from(error: RpcError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// State and inputs of a session, as the chain tells of them.
+struct Feed(Watch);
+
+/// One of them.
+enum News {
+    State(SessionState),
+    Inputs(InputAccount),
+}
+
+impl Feed {
+    fn open(chains: &Chains, found: &Found) -> Result<Self, PlayError> {
+        let rpc = chains.of(found);
+        let url = websocket_url(rpc.url());
+        let addresses = [found.at.state, found.at.inputs];
+        let watch = Watch::open(&url, &addresses, crate::rpc::Commitment::Processed)?;
+        Ok(Self(watch))
+    }
+
+    fn next(&mut self, patience: Duration) -> Result<Option<News>, PlayError> {
+        let Some((index, account)) = self.0.next(patience)? else {
+            return Ok(None);
+        };
+        let address = self.0.addresses()[index];
+        Ok(Some(match index {
+            0 => News::State(parse(&address, &account.data)?),
+            _ => News::Inputs(parse(&address, &account.data)?),
+        }))
+    }
+}
+
+/// What is told of a match while it runs: the newest state, and how many frames are recorded.
+pub type Told<'a> = &'a dyn Fn(&SessionState, u32);
+
+/// Has the rollup run a match, sixty frames a second, and records it to its end. Waits up to
+/// `patience` for both seats to be ready. The payer's `authority` signs for the task.
+pub fn run(
+    chains: &Chains,
+    found: &Found,
+    authority: &Keypair,
+    patience: Duration,
+    told: Told<'_>,
+) -> Result<Recording, PlayError> {
+    let (program, rpc) = (found.at.program, chains.of(found));
+    // Before the first frame, so that none is missed.
+    let mut feed = Feed::open(chains, found)?;
+    let start = wait_for_start(chains, found, &mut feed, patience)?;
+    let account = read::<worldline_abi::SessionAccount>(&program, rpc, &found.at.address)?;
+    let mut recorder = Recorder::new(account.session, start)?;
+    let world: WorldAccount = read(&program, &chains.l1, &found.world())?;
+    let frame = found
+        .at
+        .run(&rpc.identity()?, &found.world(), &world.manifest);
+    let task = i64::from_le_bytes(
+        found.at.address.to_bytes()[..8]
+            .try_into()
+            .expect("eight bytes"),
+    );
+    let call = found
+        .at
+        .schedule(&authority.pubkey(), task, account.session.clock, &frame);
+    rpc.transact(&program.id, &[call], &[authority])?;
+    let mut stands = 0;
+    while !recorder.is_whole() {
+        match feed.next(WATCH_TIMEOUT)? {
+            Some(News::State(state)) => {
+                recorder.state(&state)?;
+                told(&state, recorder.frames());
+                stands = 0;
+            }
+            Some(News::Inputs(inputs)) => recorder.inputs(&inputs)?,
+            // The rollup may be silent because nothing runs: look.
+            None => {
+                let state: SessionState = read(&program, rpc, &found.at.state)?;
+                stands = if state.frame > recorder.frames() {
+                    0
+                } else {
+                    stands + 1
+                };
+                if stands == SILENCES && state.status == status::ACTIVE {
+                    return Err(PlayError::Still(state.frame));
+                }
+                recorder.state(&state)?;
+            }
+        }
+    }
+    let end = Instant::now() + SIGN_GRACE;
+    let people = [0u8, 1]
+        .into_iter()
+        .filter(|at| account.session.seats[usize::from(*at)] == seat::HUMAN);
+    while !people.clone().all(|at| recorder.has_signed_all(at)) && Instant::now() < end {
+        if let Some(News::Inputs(inputs)) = feed.next(Duration::from_millis(100))? {
+            recorder.inputs(&inputs)?;
+        }
+    }
+    Ok(recorder.finish())
+}
+
+/// The state before the first frame.
+fn wait_for_start(
+    chains: &Chains,
+    found: &Found,
+    feed: &mut Feed,
+    patience: Duration,
+) -> Result<SessionState, PlayError> {
+    let end = Instant::now() + patience;
+    loop {
+        let state: SessionState = read(&found.at.program, chains.of(found), &found.at.state)?;
+        if state.status >= status::ACTIVE {
+            return Ok(state);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(PlayError::NotBegun(patience));
+        }
+        feed.next(left.min(WATCH_TIMEOUT))?;
+    }
+}
+
+/// A seat that is played by a list of pads, one a frame, the last one held; signs its inputs once a
+/// second, as a person's browser does.
+pub fn press(
+    chains: &Chains,
+    found: &Found,
+    key: &Keypair,
+    seat: u8,
+    pads: &[Pad],
+    patience: Duration,
+    quit_at: Option<u32>,
+) -> Result<u32, PlayError> {
+    let rpc = chains.of(found);
+    let mut feed = Feed::open(chains, found)?;
+    wait_for_start(chains, found, &mut feed, patience)?;
+    let mut player = Player::new(found, key, seat);
+    let inputs: InputAccount = read(&found.at.program, rpc, &found.at.inputs)?;
+    player.sequence = inputs.buffer.slots[usize::from(seat)].sequence;
+    player
+        .pressed
+        .push((player.sequence, inputs.buffer.slots[usize::from(seat)].pad));
+    player.send(chains, pads.first().copied().unwrap_or_default())?;
+    let mut stands = 0;
+    loop {
+        match feed.next(WATCH_TIMEOUT)? {
+            Some(News::Inputs(inputs)) => {
+                let frame = inputs.buffer.frame;
+                if frame <= player.frame {
+                    continue;
+                }
+                if let Some(signature) = player.took(&inputs)? {
+                    player.sign(chains, signature)?;
+                }
+                if quit_at.is_some_and(|quit| frame >= quit) {
+                    let reason = worldline_abi::end_reason::QUIT;
+                    let call = found.at.end(&key.pubkey(), seat, reason);
+                    match rpc.transact(&found.at.program.id, &[call], &[key]) {
+                        Err(error)
+                            if error.fault() == Some(worldline_abi::Fault::SessionStatus) => {}
+                        other => drop(other?),
+                    }
+                    continue;
+                }
+                let pad = pads
+                    .get(frame as usize)
+                    .or(pads.last())
+                    .copied()
+                    .unwrap_or_default();
+                player.change(chains, pad)?;
+            }
+            Some(News::State(state)) if state.status == status::ENDED => {
+                // The frame's inputs may be told after its state.
+                while player.frame < state.frame {
+                    match feed.next(WATCH_TIMEOUT)? {
+                        Some(News::Inputs(inputs)) if inputs.buffer.frame > player.frame => {
+                            if let Some(signature) = player.took(&inputs)? {
+                                player.sign(chains, signature)?;
+                            }
+                        }
+                        Some(_) => {}
+                        None => break,
+                    }
+                }
+                if player.frame > 0 && !is_mark(player.frame) {
+                    let last = player.signature();
+                    player.sign(chains, last)?;
+                }
+                return Ok(player.frame);
+            }
+            Some(News::State(_)) => {}
+            None => {
+                let state: SessionState = read(&found.at.program, rpc, &found.at.state)?;
+                if state.status == status::ENDED {
+                    return Ok(player.frame);
+                }
+                stands = if state.frame > player.frame {
+                    0
+                } else {
+                    stands + 1
+                };
+                if stands == SILENCES {
+                    return Err(PlayError::Still(state.frame));
+                }
+            }
+        }
+    }
+}
+
+/// A seat, what it pressed, and the running hash of what was applied.
+struct Player<'a> {
+    found: &'a Found,
+    key: &'a Keypair,
+    seat: u8,
+    frame: u32,
+    sequence: u16,
+    hash: RunningHash,
+    /// Pads that may still be applied.
+    pressed: Vec<(u16, Pad)>,
+    /// The frame at which the last pad was sent.
+    sent_at: u32,
+    blockhash: Recent,
+}
+
+impl<'a> Player<'a> {
+    fn new(found: &'a Found, key: &'a Keypair, seat: u8) -> Self {
+        Self {
+            found,
+            key,
+            seat,
+            frame: 0,
+            sequence: 0,
+            hash: RunningHash::default(),
+            pressed: Vec::new(),
+            sent_at: 0,
+            blockhash: Recent::default(),
+        }
+    }
+
+    /// Sends a pad that differs from the last one, or any when it is time to show life.
+    fn change(&mut self, chains: &Chains, pad: Pad) -> Result<(), PlayError> {
+        let same = self.pressed.last().is_some_and(|(_, last)| *last == pad);
+        if same && self.frame < self.sent_at + KEEP_ALIVE_FRAMES {
+            return Ok(());
+        }
+        self.send(chains, pad)
+    }
+
+    fn send(&mut self, chains: &Chains, pad: Pad) -> Result<(), PlayError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sent_at = self.frame;
+        self.pressed.push((self.sequence, pad));
+        let call = self
+            .found
+            .at
+            .submit(&self.key.pubkey(), self.seat, self.sequence, pad);
+        self.quick(chains, call)
+    }
+
+    /// Sends without waiting: what comes of it is seen in the inputs' account.
+    fn quick(
+        &self,
+        chains: &Chains,
+        call: solana_instruction::Instruction,
+    ) -> Result<(), PlayError> {
+        let rpc = chains.of(self.found);
+        let hash = rpc.recent(&self.blockhash)?;
+        let signed = crate::send::sign(&[call], &[self.key], &hash)?;
+        match rpc.send(&signed.wire, false) {
+            // A match that just ended takes no signature and no pad any more.
+            Err(error) if error.preflight().is_some() => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Takes in a frame's inputs; a signature when this frame is a mark.
+    fn took(&mut self, inputs: &InputAccount) -> Result<Option<InputSignature>, PlayError> {
+        let frame = inputs.buffer.frame;
+        let slot = inputs.buffer.slots[usize::from(self.seat)];
+        let known = self
+            .pressed
+            .iter()
+            .position(|one| *one == (slot.sequence, slot.pad));
+        let mut hash = self.hash;
+        hash.push(frame, &slot);
+        // Told out of order, or after the next pad: the account's own hash says which pad it was.
+        if hash.0 != inputs.hashes[usize::from(self.seat)] {
+            return Ok(None);
+        }
+        let forged = PlayError::Forged {
+            frame,
+            seat: self.seat,
+        };
+        let at = known.ok_or(forged)?;
+        self.pressed.drain(..at);
+        (self.frame, self.hash) = (frame, hash);
+        Ok(is_mark(frame).then(|| self.signature()))
+    }
+
+    fn signature(&self) -> InputSignature {
+        let secret = ed25519_dalek::SigningKey::from_bytes(self.key.secret_bytes());
+        let message = message(&self.found.at.id, self.seat, self.frame, &self.hash);
+        InputSignature {
+            frame: self.frame,
+            seat: self.seat,
+            padding: [0; 3],
+            signature: secret.sign(&message).to_bytes(),
+        }
+    }
+
+    fn sign(&self, chains: &Chains, signature: InputSignature) -> Result<(), PlayError> {
+        self.quick(
+            chains,
+            self.found.at.sign_inputs(&self.key.pubkey(), signature),
+        )
+    }
+}
