@@ -245,9 +245,10 @@ impl SessionAt {
             .call(&SignInputs { signature }, &[], &accounts, &[])
     }
 
-    /// Executes one frame.
-    pub fn run(&self, world: &Address, manifest: &ModelManifest) -> Call {
-        let accounts = [self.payer, self.address, self.state, self.inputs, *world];
+    /// Executes one frame. `runner` is the rollup's identity, an account that every rollup has; as the
+    /// session names no operator, nobody has to sign.
+    pub fn run(&self, runner: &Address, world: &Address, manifest: &ModelManifest) -> Call {
+        let accounts = [*runner, self.address, self.state, self.inputs, *world];
         let rest: [&[Address]; 2] = [&shards(manifest), &self.pages(manifest)];
         let mut call = self.program.call(&RunInference {}, &[], &accounts, &rest);
         call.accounts[0].is_signer = false;
