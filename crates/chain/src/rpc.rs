@@ -45,7 +45,7 @@ pub enum RpcError {
         /// The chain's words.
         message: String,
         /// What the chain says beside them.
-        data: Value,
+        data: Box<Value>,
     },
     /// The answer is not one.
     #[error("{method} at {url} was answered with something else than Solana answers: {what}")]
@@ -209,7 +209,7 @@ impl Rpc {
             method,
             code: error["code"].as_i64().unwrap_or(0),
             message: error["message"].as_str().unwrap_or("no reason").into(),
-            data: error["data"].clone(),
+            data: Box::new(error["data"].clone()),
         })
     }
 

@@ -256,7 +256,9 @@ fn an_upload_that_was_killed_goes_on_where_it_was() {
 #[test]
 fn a_match_is_played_settled_and_verified_and_one_changed_byte_is_found() {
     let chains = Chains::start();
-    ["owner", "payer", "one", "two"].map(|who| chains.rich(who, "100"));
+    for who in ["owner", "payer", "one", "two"] {
+        chains.rich(who, "100");
+    }
     let world = chains.micro();
     let before = chains.lamports("payer");
     let create = [
@@ -409,7 +411,9 @@ fn a_match_is_played_settled_and_verified_and_one_changed_byte_is_found() {
 #[test]
 fn a_session_that_nobody_played_gives_its_deposits_back() {
     let chains = Chains::start();
-    ["owner", "payer"].map(|who| chains.rich(who, "100"));
+    for who in ["owner", "payer"] {
+        chains.rich(who, "100");
+    }
     let world = chains.micro();
     let before = chains.lamports("payer");
     let session = chains.json(
