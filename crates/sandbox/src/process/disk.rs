@@ -30,6 +30,40 @@ pub(super) fn is_empty(layer: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(layer)?.next().is_none())
 }
 
+/// Whether a folder replaces the one below it, and does not merge with it.
+pub(super) fn is_opaque(folder: &Path) -> bool {
+    sys::attribute(folder, OPAQUE).is_some()
+}
+
+/// Makes a folder replace the one below it.
+pub(super) fn mark_opaque(folder: &Path) -> io::Result<()> {
+    sys::set_attribute(folder, OPAQUE, b"y")
+}
+
+/// Marks a file of the layers below as removed.
+pub(super) fn mark_removed(at: &Path) -> io::Result<()> {
+    sys::make_node(at, libc::S_IFCHR, 0)?;
+    let owner = fs::symlink_metadata(at.parent().unwrap_or(at))?;
+    lchown(at, Some(owner.uid()), Some(owner.gid()))
+}
+
+/// Appends the folders under `at` that replace those below them, under the name `named`, each ended by a
+/// zero.
+pub(super) fn opaque(at: &Path, named: &Path, list: &mut Vec<u8>) -> io::Result<()> {
+    for entry in fs::read_dir(at)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let named = named.join(entry.file_name());
+            if is_opaque(&entry.path()) {
+                list.extend(named.as_os_str().as_encoded_bytes());
+                list.push(0);
+            }
+            opaque(&entry.path(), &named, list)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a folder with all that is in it, even where its owner shut himself out.
 pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {

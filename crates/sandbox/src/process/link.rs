@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use crate::wire::{self, Take, kind};
 
 /// How long the agent may take for what it does at once.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Events of a call that wait for it; a world that says more waits until its caller has heard them.
+const QUEUE: usize = 256;
 /// Stack of the thread that listens to an agent.
 const LISTENER_STACK: usize = 128 << 10;
 
@@ -39,7 +41,7 @@ pub(super) enum Event {
 pub(super) struct Link {
     socket: UnixStream,
     writing: Mutex<()>,
-    calls: Mutex<HashMap<u32, Sender<Event>>>,
+    calls: Mutex<HashMap<u32, SyncSender<Event>>>,
     next: AtomicU32,
 }
 
@@ -81,7 +83,7 @@ impl Link {
         descriptors: &[BorrowedFd],
     ) -> io::Result<Call> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, events) = channel();
+        let (sender, events) = sync_channel(QUEUE);
         self.calls().insert(number, sender);
         let call = Call {
             link: Arc::clone(self),
@@ -141,7 +143,7 @@ impl Link {
         }
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sender<Event>>> {
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, SyncSender<Event>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,9 +170,8 @@ impl Link {
             }
             pending.drain(..at);
         }
-        for (_, caller) in self.calls().drain() {
-            let _ = caller.send(Event::Gone);
-        }
+        // Who hears nothing more finds the channel closed, which says the same.
+        self.calls().clear();
     }
 
     /// Gives an event to the caller; one that nobody waits for any more is dropped.
@@ -197,8 +198,8 @@ impl Link {
             })(),
             _ => None,
         };
-        let calls = self.calls();
-        if let (Some(caller), Some(event)) = (calls.get(&call), event) {
+        let caller = self.calls().get(&call).cloned();
+        if let (Some(caller), Some(event)) = (caller, event) {
             let _ = caller.send(event);
         }
     }

@@ -24,7 +24,7 @@ use crate::wire::{Put, kind};
 /// The first of the host's user numbers that worlds see as 0 and up.
 pub(super) const FIRST_USER: u32 = 0x7000_0000;
 /// How many they see.
-const USERS: u32 = 65_536;
+pub(super) const USERS: u32 = 65_536;
 /// What a world may do within its own namespaces, and nowhere else: owning, changing and moving among
 /// its users and files, signalling its own, and serving low ports. In the order of the kernel's numbers:
 /// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE.

@@ -10,22 +10,27 @@
 //! A snapshot names the layers of others that it is built on. They stay as long as it does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::disk;
+use super::shell::{FIRST_USER, USERS};
+use super::{disk, sys};
 use crate::error::StoreError;
 use crate::fault::{Fault, Faults};
 use crate::model::Snapshot;
 
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
+/// In an archive: the folders that replace those below them, each ended by a zero.
+const REPLACED: &str = "worldline-replaced";
 /// Folder of snapshots, in the data folder.
 pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const PAGES: &str = "pages";
@@ -352,9 +357,18 @@ impl Store {
             let mut archive = tar::Builder::new(to);
             archive.follow_symlinks(false);
             archive.append_data(&mut header(id.len()), "worldline-snapshot", id.as_bytes())?;
+            let mut replaced = Vec::new();
             for layer in all {
-                archive.append_dir_all(format!("{SNAPSHOTS}/{layer}"), self.path(layer))?;
+                let name = format!("{SNAPSHOTS}/{layer}");
+                archive.append_dir_all(&name, self.path(layer))?;
+                disk::opaque(
+                    &self.path(layer).join(DISK),
+                    &Path::new(&name).join(DISK),
+                    &mut replaced,
+                )?;
             }
+            // Archives carry no attributes: folders that replace those below are listed.
+            archive.append_data(&mut header(replaced.len()), REPLACED, &replaced[..])?;
             archive.finish()
         };
         write().map_err(|source| StoreError::Io {
@@ -372,26 +386,57 @@ impl Store {
         };
         let mut archive = tar::Archive::new(from);
         archive.set_preserve_permissions(true);
-        archive.set_preserve_ownerships(true);
-        archive.set_unpack_xattrs(true);
-        let mut id = String::new();
+        archive.set_preserve_ownerships(sys::is_root());
+        let (mut id, mut replaced, mut removed) = (String::new(), Vec::new(), Vec::new());
         let staging = self.folder.join(".import");
-        let _ = fs::remove_dir_all(&staging);
+        let _ = disk::remove_all(&staging);
         fs::create_dir_all(&staging).map_err(io)?;
+        let staging = staging.canonicalize().map_err(io)?;
         for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
             let mut entry = entry.map_err(|error| bad(error.to_string()))?;
             let path = entry
                 .path()
                 .map_err(|error| bad(error.to_string()))?
                 .into_owned();
+            let header = entry.header();
             if path == Path::new("worldline-snapshot") {
                 (&mut entry).take(256).read_to_string(&mut id).map_err(io)?;
-            } else if path.starts_with(SNAPSHOTS) {
+            } else if path == Path::new(REPLACED) {
+                (&mut entry)
+                    .take(1 << 20)
+                    .read_to_end(&mut replaced)
+                    .map_err(io)?;
+            } else if header.entry_type().is_character_special() {
+                let device = (
+                    header.device_major().ok().flatten(),
+                    header.device_minor().ok().flatten(),
+                );
+                if device != (Some(0), Some(0)) {
+                    return Err(bad(format!("{} is a device", path.display())));
+                }
+                removed.push(path);
+            } else if path.starts_with(SNAPSHOTS) && !header.entry_type().is_block_special() {
                 // `unpack_in` refuses paths that lead elsewhere.
                 entry
                     .unpack_in(&staging)
                     .map_err(|error| bad(error.to_string()))?;
             }
+        }
+        let inside = |path: &Path| -> Result<PathBuf, StoreError> {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let folder = staging.join(parent).canonicalize().map_err(io)?;
+            let name = path.file_name().filter(|_| folder.starts_with(&staging));
+            name.map(|name| folder.join(name))
+                .ok_or_else(|| bad(format!("{} leads elsewhere", path.display())))
+        };
+        for path in removed {
+            disk::mark_removed(&inside(&path)?).map_err(io)?;
+        }
+        for path in replaced
+            .split(|byte| *byte == 0)
+            .filter(|path| !path.is_empty())
+        {
+            disk::mark_opaque(&inside(Path::new(OsStr::from_bytes(path)))?).map_err(io)?;
         }
         let placed = self.place(&staging.join(SNAPSHOTS));
         let _ = fs::remove_dir_all(&staging);
@@ -418,6 +463,14 @@ impl Store {
                 .map_err(|_| bad(format!("{id} has no manifest")))?;
             let stored: Stored =
                 serde_json::from_slice(&bytes).map_err(|error| bad(format!("{id}: {error}")))?;
+            let named = [&stored.snapshot.id]
+                .into_iter()
+                .chain(&stored.memory)
+                .chain(&stored.disk);
+            if let Some(odd) = named.into_iter().find(|id| !is_id(id)) {
+                return Err(bad(format!("`{odd}` is no name of a snapshot")));
+            }
+            claim(&entry.path())?;
             if stored.version != VERSION || stored.snapshot.id != id {
                 return Err(bad(format!(
                     "{id} is of version {} or of another name",
@@ -436,6 +489,65 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether a name can only be that of a folder of ours.
+fn is_id(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.bytes().all(plain)
+        && ["snapshot-", "template-"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
+}
+
+/// Makes an unpacked snapshot ours: its parts are nobody else's to read, and its disk belongs to the
+/// worlds' users, never to one of the host's.
+fn claim(folder: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io {
+        doing: "taking in a snapshot",
+        source,
+    };
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).map_err(io)?;
+    let (user, group) = sys::identity();
+    lchown(folder, Some(user), Some(group)).map_err(io)?;
+    for part in [PAGES, PLAN, MANIFEST] {
+        let part = folder.join(part);
+        if !fs::symlink_metadata(&part).map_err(io)?.is_file() {
+            return Err(StoreError::Archive(format!(
+                "{} is not a file",
+                part.display()
+            )));
+        }
+        fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(io)?;
+        lchown(&part, Some(user), Some(group)).map_err(io)?;
+    }
+    if sys::is_root() {
+        owned_by_worlds(&folder.join(DISK))
+    } else {
+        Ok(())
+    }
+}
+
+fn owned_by_worlds(at: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io {
+        doing: "taking in a snapshot",
+        source,
+    };
+    let meta = fs::symlink_metadata(at).map_err(io)?;
+    let worlds = FIRST_USER..FIRST_USER + USERS;
+    if !worlds.contains(&meta.uid()) || !worlds.contains(&meta.gid()) {
+        let (user, group) = (meta.uid(), meta.gid());
+        return Err(StoreError::Archive(format!(
+            "{} belongs to user {user} and group {group} of the host",
+            at.display()
+        )));
+    }
+    if meta.is_dir() {
+        for entry in fs::read_dir(at).map_err(io)? {
+            owned_by_worlds(&entry.map_err(io)?.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn header(length: usize) -> tar::Header {
@@ -469,6 +581,7 @@ fn walk(root: &Path, inside: &Path, hash: &mut Sha256) -> io::Result<()> {
         hash.update([0]);
         hash.update(meta.mode().to_le_bytes());
         if meta.is_dir() {
+            hash.update([u8::from(disk::is_opaque(&full))]);
             walk(root, &path, hash)?;
         } else if meta.is_symlink() {
             hash.update(fs::read_link(&full)?.as_os_str().as_encoded_bytes());

@@ -200,6 +200,7 @@ fn links_lead_to_the_world_s_own_files(backend: &dyn Backend) {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "host").unwrap();
     let path = secret.path().display();
+    world.line(&format!("mkdir -p $(dirname {path})"));
     world.line(&format!("ln -s {path} /tmp/l; ln -s / /tmp/root; ln -s /proc/1/root /tmp/agent; ln -s ../../../../../../.. /tmp/up"));
     let names = [
         "/tmp/l".to_owned(),

@@ -139,6 +139,7 @@ fn a_snapshot_travels_as_an_archive(backend: &dyn Backend) {
     let first = world.snapshot(None).unwrap();
     let branch = backend.restore(&first.id, &Spec::default()).unwrap();
     branch.value("more = 1");
+    branch.line("rm /etc/hosts; rm -r /etc/fonts; mkdir /etc/fonts; echo x > /etc/fonts/mine");
     let second = branch.snapshot(None).unwrap();
     let mut archive = Vec::new();
     backend.export(&second.id, &mut archive).unwrap();
@@ -161,6 +162,8 @@ fn a_snapshot_travels_as_an_archive(backend: &dyn Backend) {
         there.value("len(secret), more, open('/srv/f').read()"),
         "(3000, 1, 'disk')"
     );
+    assert_eq!(there.line("ls /etc/hosts").0, 2);
+    assert_eq!(there.line("ls /etc/fonts").1, "mine\n");
 }
 
 fn what_cannot_be_kept_is_refused_by_name(backend: &dyn Backend) {
