@@ -37,13 +37,18 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         }
         Some(other) => return Err(format!("`{other}` is not an option of interop\n\n{HELP}")),
     }
+    check().map(|_| ())
+}
+
+/// Runs the test. False, and said so, where the validator cannot be had.
+pub(crate) fn check() -> Outcome<bool> {
     env::require_node()?;
     let prepared = run::step("MagicBlock's validator", validator);
     let validator = match prepared {
         Ok(validator) => validator,
         Err(reason) => {
             println!("── interop: SKIPPED, MagicBlock's validator cannot be had here: {reason}");
-            return Ok(());
+            return Ok(false);
         }
     };
     let delegation = env::root().join("programs").join("delegation");
@@ -71,7 +76,8 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             "WORLDLINE_COUNTER",
             env::root().join("crates/cabinet/tests/counter/counter.so"),
         );
-    run::step("interop", || run::finish(&mut test))
+    run::step("interop", || run::finish(&mut test))?;
+    Ok(true)
 }
 
 fn folder() -> PathBuf {
@@ -127,7 +133,12 @@ fn unpack(cache: &Path) -> Outcome {
         ));
     }
     let apt = cache.join("apt");
-    for folder in ["lists/partial", "cache/archives/partial", "packages"] {
+    for folder in [
+        "lists/partial",
+        "cache/archives/partial",
+        "packages",
+        "empty",
+    ] {
         let folder = apt.join(folder);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
@@ -138,8 +149,8 @@ fn unpack(cache: &Path) -> Outcome {
         let mut command = Command::new("apt-get");
         for (key, value) in [
             ("Dir::Etc::sourcelist", "sources.list"),
-            ("Dir::Etc::sourceparts", "none"),
-            ("Dir::Etc::preferencesparts", "none"),
+            ("Dir::Etc::sourceparts", "empty"),
+            ("Dir::Etc::preferencesparts", "empty"),
             ("Dir::State::lists", "lists"),
             ("Dir::State::status", "status"),
             ("Dir::Cache", "cache"),

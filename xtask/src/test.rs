@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{elf, fuzz, lint, play, run, site, worlds};
+use crate::{elf, fuzz, interop, lint, play, run, site, worlds};
 
 const HELP: &str = "\
 cargo xtask test [--slow] [--images]
@@ -63,14 +63,8 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             .and_then(|()| rust(slow))
     });
     if slow {
-        count("elf", &mut || {
-            let checked = elf::check()?;
-            Ok(if checked {
-                Tally::PASSED
-            } else {
-                Tally::SKIPPED
-            })
-        });
+        count("elf", &mut || elf::check().map(passed_or_skipped));
+        count("interop", &mut || interop::check().map(passed_or_skipped));
     }
     count("morph client", &mut worlds::client);
     count("site types", &mut || {
@@ -98,6 +92,14 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         Ok(())
     } else {
         Err(String::new())
+    }
+}
+
+fn passed_or_skipped(checked: bool) -> Tally {
+    if checked {
+        Tally::PASSED
+    } else {
+        Tally::SKIPPED
     }
 }
 
