@@ -360,6 +360,18 @@ class Verses(WithServer, unittest.TestCase):
         self.assertNotEqual(say("world", "exec", world, "true").returncode, 0)
 
 
+class MadeUp(WithServer, unittest.TestCase):
+    """Alone with its server, which ends with more worlds than anyone asked for on purpose."""
+
+    def test_no_request_made_up_from_the_document_is_the_servers_fault(self):
+        program = Path(sys.executable).parent / "schemathesis"
+        command = [program, "run", self.server.url + "/openapi.json", "--checks", "not_a_server_error", "--seed", "1"]
+        command += ["--max-examples", "4", "--request-timeout", "30", "--phases", "coverage,fuzzing"]
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=folder)
+        self.assertEqual(done.returncode, 0, done.stdout[-4000:] + done.stderr)
+
+
 class Restart(unittest.TestCase):
     def serve(self, folder):
         server = Server(folder)
