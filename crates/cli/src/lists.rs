@@ -112,7 +112,7 @@ pub(crate) struct VerifyOptions {
     replay: ReplayFile,
     #[cfg(feature = "chain")]
     #[command(flatten)]
-    chain: crate::chain::verify::VerifyOptions,
+    chain: crate::chain::verify::SessionSources,
     /// Print JSON
     #[arg(long)]
     json: bool,

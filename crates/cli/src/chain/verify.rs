@@ -13,7 +13,7 @@ use super::{L1Options, local};
 
 /// Where a match on a chain is checked against.
 #[derive(Args)]
-pub(crate) struct VerifyOptions {
+pub(crate) struct SessionSources {
     /// For a session's address: the L1 that keeps its result
     #[arg(long, value_name = "URL", default_value_t = local(super::L1_PORT))]
     l1: String,
@@ -33,7 +33,7 @@ pub(crate) fn session(name: &str) -> Option<Address> {
     name.parse().ok()
 }
 
-impl VerifyOptions {
+impl SessionSources {
     pub(crate) fn check(&self, session: &Address) -> Result<Report> {
         let open = |path: &PathBuf| {
             Cartridge::open(path).with_context(|| format!("cannot open {}", path.display()))
