@@ -8,6 +8,8 @@ pub const TRANSACTION_BYTES: usize = 1_232;
 pub const L1_UNITS: u32 = 1_400_000;
 /// Lamports that L1 takes for a signature.
 pub const FEE_LAMPORTS: u64 = 5_000;
+/// Lamports that MagicBlock's delegation program keeps of each account that it gives back.
+pub const DELEGATION_FEE_LAMPORTS: u64 = 300_000;
 /// Lamports of one SOL.
 pub const LAMPORTS_PER_SOL: u64 = 1_000_000_000;
 

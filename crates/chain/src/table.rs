@@ -8,7 +8,7 @@ use worldline_abi::{
     world_status,
 };
 
-use crate::limits::FEE_LAMPORTS;
+use crate::limits::{DELEGATION_FEE_LAMPORTS, FEE_LAMPORTS};
 use crate::program::Program;
 use crate::read::{ReadError, parse, read};
 use crate::rpc::{Rpc, RpcError};
@@ -92,7 +92,7 @@ pub struct SessionCost {
     pub delegation: u64,
     /// Deposits for the result and an empty replay, which stay as long as they are kept.
     pub kept: u64,
-    /// Fees of L1 for opening and closing it, about.
+    /// Fees of L1 and of the delegation program for opening and closing it, about.
     pub fees: u64,
 }
 
@@ -115,7 +115,8 @@ pub fn quote(
         rent: sizes.iter().map(rent).sum::<Result<u64, _>>()?,
         delegation: record * records as u64,
         kept: kept.iter().map(rent).sum::<Result<u64, _>>()?,
-        fees: (sizes.len() + records + 10) as u64 * FEE_LAMPORTS,
+        fees: (sizes.len() + records + 10) as u64 * FEE_LAMPORTS
+            + records as u64 * DELEGATION_FEE_LAMPORTS,
     })
 }
 

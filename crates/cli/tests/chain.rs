@@ -422,7 +422,8 @@ fn a_session_that_nobody_played_gives_its_deposits_back() {
     );
     let session = session["session"].as_str().unwrap();
     chains.good("payer", &["session", "close", session]);
-    let fees = before - chains.lamports("payer");
+    // The delegation program keeps 0.0003 SOL of each account that it gives back: three, and a page.
+    let fees = before - chains.lamports("payer") - 4 * 300_000;
     assert!(
         fees.is_multiple_of(FEE) && fees < 20 * FEE,
         "{fees} lamports are gone"
