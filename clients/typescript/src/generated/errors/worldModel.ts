@@ -51,6 +51,7 @@ export const WORLD_MODEL_ERROR__REPLAY_MISMATCH = 0x22; // 34
 export const WORLD_MODEL_ERROR__NOT_DELEGATION = 0x23; // 35
 export const WORLD_MODEL_ERROR__NOT_OVER = 0x24; // 36
 export const WORLD_MODEL_ERROR__BAD_KERNELS = 0x25; // 37
+export const WORLD_MODEL_ERROR__SAME_ACCOUNT = 0x26; // 38
 
 export type WorldModelError =
   | typeof WORLD_MODEL_ERROR__ALREADY_READY
@@ -79,6 +80,7 @@ export type WorldModelError =
   | typeof WORLD_MODEL_ERROR__PAGES_MISSING
   | typeof WORLD_MODEL_ERROR__REPLAY_MISMATCH
   | typeof WORLD_MODEL_ERROR__REPLAY_STATUS
+  | typeof WORLD_MODEL_ERROR__SAME_ACCOUNT
   | typeof WORLD_MODEL_ERROR__SEAT_TAKEN
   | typeof WORLD_MODEL_ERROR__SESSIONS_LIVE
   | typeof WORLD_MODEL_ERROR__SESSION_STATUS
@@ -120,6 +122,7 @@ if (process.env["NODE_ENV"] !== "production") {
     [WORLD_MODEL_ERROR__PAGES_MISSING]: `pages of hidden state are missing: create them all before the match`,
     [WORLD_MODEL_ERROR__REPLAY_MISMATCH]: `the replay's header is not the recorded match's`,
     [WORLD_MODEL_ERROR__REPLAY_STATUS]: `the replay is not at this stage`,
+    [WORLD_MODEL_ERROR__SAME_ACCOUNT]: `one account stands in two places, and is written in one of them: pass both accounts`,
     [WORLD_MODEL_ERROR__SEAT_TAKEN]: `somebody sits there: take the other seat`,
     [WORLD_MODEL_ERROR__SESSIONS_LIVE]: `sessions of this world are open: close them first`,
     [WORLD_MODEL_ERROR__SESSION_STATUS]: `the match is not at this stage`,
