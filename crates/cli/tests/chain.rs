@@ -233,7 +233,11 @@ fn an_upload_that_was_killed_goes_on_where_it_was() {
         let worlds = chains.json("", &["chain", "worlds"]);
         worlds.as_array().is_some_and(|list| !list.is_empty())
     });
-    std::thread::sleep(Duration::from_millis(300));
+    wait("weights: only fees are paid, no more deposits", || {
+        let before = chains.lamports("owner");
+        std::thread::sleep(Duration::from_millis(100));
+        (1..FEE * 1_000).contains(&(before - chains.lamports("owner")))
+    });
     first.kill().unwrap();
     first.wait().unwrap();
     let worlds = chains.json("", &["chain", "worlds"]);
