@@ -1,7 +1,7 @@
 //! `cargo xtask lint`: everything that can be said about the code without running it.
 
 use crate::env::{self, Outcome};
-use crate::{run, tidy};
+use crate::{python, run, tidy};
 
 const HELP: &str = "\
 cargo xtask lint
@@ -41,15 +41,26 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     clippy.extend(workspace);
     clippy.extend(["--", "-D", "warnings"]);
     cargo("clippy", &clippy)?;
-    let program = ["--manifest-path", PROGRAM, "--locked"];
-    cargo(
-        "program: format",
-        &["fmt", "--manifest-path", PROGRAM, "--check"],
-    )?;
-    let mut clippy = vec!["clippy", "--all-targets"];
-    clippy.extend(program);
-    clippy.extend(["--", "-D", "warnings"]);
-    cargo("program: clippy", &clippy)?;
+    let mut apart = vec![("program", PROGRAM)];
+    // What binds to Python asks a Python about itself.
+    if env::on_path(&["python3"]).is_some() {
+        apart.push(("python", python::MANIFEST));
+    } else {
+        println!("── python: SKIPPED, there is no `python3` here");
+    }
+    for (name, manifest) in apart {
+        let at = ["--manifest-path", manifest];
+        cargo(
+            &format!("{name}: format"),
+            &[&["fmt", "--check"], &at[..]].concat(),
+        )?;
+        let clippy = ["clippy", "--all-targets", "--locked"];
+        let deny = ["--", "-D", "warnings"];
+        cargo(
+            &format!("{name}: clippy"),
+            &[&clippy[..], &at, &deny].concat(),
+        )?;
+    }
     let mut doc = vec!["doc", "--no-deps"];
     doc.extend(workspace);
     cargo("documentation", &doc)?;

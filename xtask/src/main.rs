@@ -11,6 +11,7 @@ mod fuzz;
 mod interop;
 mod lint;
 mod play;
+mod python;
 mod run;
 mod site;
 mod tally;
@@ -25,6 +26,7 @@ cargo xtask TASK
 
   play   set everything up, build, and start the arcade on loopback
   worlds the same with worlds that run code
+  python build the Python package, and test it
   test   set everything up, and run every test: Rust, site, browser
   tidy   check the architecture's invariants
   lint   formatting, clippy, documentation, bare-metal builds, tidy
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "play" => play::main(&rest),
         "worlds" => worlds::main(&rest),
+        "python" => python::main(&rest),
         "test" => test::main(&rest),
         "tidy" => tidy::main(&rest),
         "lint" => lint::main(&rest),

@@ -157,6 +157,16 @@ pub(crate) fn unittest(text: &str) -> Tally {
     tally
 }
 
+/// pytest's last line: `1 failed, 12 passed, 2 skipped in 3.1s`.
+pub(crate) fn pytest(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    let counts = text.lines().rev().find_map(|line| line.rsplit_once(" in "));
+    for part in counts.map_or("", |(counts, _)| counts).split(',') {
+        add(&mut tally, part.trim_matches(['=', ' ']));
+    }
+    tally
+}
+
 /// Adds `3 passed`, `1 ignored`, ….
 fn add(tally: &mut Tally, part: &str) {
     let mut words = part.split_whitespace();
@@ -165,7 +175,7 @@ fn add(tally: &mut Tally, part: &str) {
     };
     match words.next() {
         Some("passed") => tally.passed += count,
-        Some("failed") => tally.failed += count,
+        Some("failed" | "error" | "errors") => tally.failed += count,
         Some("ignored" | "skipped" | "todo") => tally.skipped += count,
         _ => {}
     }
@@ -243,6 +253,19 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
         };
         assert_eq!(unittest(text), expected);
         assert_eq!(unittest("Ran 2 tests in 0.1s\n\nOK\n").passed, 2);
+    }
+
+    #[test]
+    fn pytest_counts_errors_as_failures() {
+        let text = "..F\n1 failed, 12 passed, 2 skipped, 1 error in 3.10s\n";
+        let expected = Tally {
+            passed: 12,
+            failed: 2,
+            skipped: 2,
+        };
+        assert_eq!(pytest(text), expected);
+        assert_eq!(pytest("===== 31 passed in 1.91s =====").passed, 31);
+        assert_eq!(pytest("nothing"), Tally::default());
     }
 
     #[test]

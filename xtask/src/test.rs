@@ -5,14 +5,14 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{elf, fuzz, interop, lint, play, run, site, worlds};
+use crate::{elf, fuzz, interop, lint, play, python, run, site, worlds};
 
 const HELP: &str = "\
 cargo xtask test [--slow] [--images]
 
 Sets up what the tests need (site packages; Chromium from Debian when run as root), then runs
-the Rust tests of all crates and features, the documentation's examples, the site's type check
-and tests, and the browser test against the real server. Ends with one line:
+the Rust tests of all crates and features, the documentation's examples, those of the Python
+package and of the Morph client, the site's type check and tests, and the browser test against the real server. Ends with one line:
 
   N passed, N failed, N skipped
 
@@ -66,6 +66,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         count("elf", &mut || elf::check().map(passed_or_skipped));
         count("interop", &mut || interop::check().map(passed_or_skipped));
     }
+    count("python", &mut python::tests);
     count("morph client", &mut worlds::client);
     count("site types", &mut || {
         site::build().and_then(|()| site_types())

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{play, run, site};
+use crate::{play, python, run, site};
 
 const HELP: &str = "\
 cargo xtask worlds [--setup] [--port N]
@@ -83,7 +83,7 @@ pub(crate) fn duckdb() -> Outcome {
 /// run it or nothing to run worlds.
 pub(crate) fn client() -> Outcome<Tally> {
     let folder = env::root().join(CLIENT);
-    let python = match packages(&folder.join("requirements.txt")) {
+    let python = match python::environment("morph-client", &folder.join("requirements.txt")) {
         Ok(python) => python,
         Err(reason) => {
             println!("SKIPPED the Morph client's test: {reason}");
@@ -114,25 +114,4 @@ pub(crate) fn client() -> Outcome<Tally> {
         .env("WORLDLINE", &worldline);
     let (text, success) = run::follow(&mut command)?;
     Ok(tally::unittest(&text).with_exit(success))
-}
-
-/// A Python with the packages of a list, in the cache.
-fn packages(list: &std::path::Path) -> Outcome<PathBuf> {
-    let wanted = fs::read(list).map_err(|error| format!("{}: {error}", list.display()))?;
-    let folder = env::cache()?.join("morph-client");
-    let (python, stamp) = (folder.join("bin/python"), folder.join(".worldline-list"));
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    if env::printed("python3", &["-c", "import venv, ensurepip"]).is_none() {
-        return Err("Python 3 with `venv` was not found (Debian: python3-venv)".into());
-    }
-    run::finish(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    run::finish(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--requirement"])
-            .arg(list),
-    )?;
-    fs::write(&stamp, &wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
-    Ok(python)
 }

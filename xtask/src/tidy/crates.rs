@@ -141,10 +141,15 @@ const ROOMS: &[Room] = &[
 
 const PREFIX: &str = "worldline-";
 
-/// The Solana program: a workspace of its own, of which `cargo tree` says nothing here.
-const PROGRAM: &str = "programs/world-model/Cargo.toml";
-/// The rooms that the program may depend on.
-const PROGRAM_MAY_USE: &[&str] = &["abi", "mamba2", "cartridge"];
+/// Workspaces of their own, of which `cargo tree` says nothing here, and the rooms that each may
+/// depend on.
+const APART: &[(&str, &[&str])] = &[
+    (
+        "programs/world-model/Cargo.toml",
+        &["abi", "mamba2", "cartridge"],
+    ),
+    ("clients/python/Cargo.toml", &["abi", "mamba2", "cartridge"]),
+];
 
 pub(super) fn check(sources: &[Source]) -> Outcome<Vec<String>> {
     let mut problems = dependencies(&tree()?);
@@ -152,20 +157,21 @@ pub(super) fn check(sources: &[Source]) -> Outcome<Vec<String>> {
         let Some(text) = &source.text else { continue };
         problems.extend(top_comment(&source.path, text));
         problems.extend(words(&source.path, text));
-        if source.path == PROGRAM {
-            problems.extend(program(text));
-        }
+        problems.extend(apart(&source.path, text));
     }
     Ok(problems)
 }
 
-/// The program's own manifest, line by line.
-fn program(manifest: &str) -> Vec<String> {
+/// The manifest of a workspace of its own, line by line.
+fn apart(path: &str, manifest: &str) -> Vec<String> {
+    let Some((_, may_use)) = APART.iter().find(|(known, _)| *known == path) else {
+        return Vec::new();
+    };
     let ours = manifest
         .lines()
         .filter_map(|line| line.strip_prefix(PREFIX)?.split(' ').next());
-    ours.filter(|below| !PROGRAM_MAY_USE.contains(below))
-        .map(|below| format!("{PROGRAM}: the program must not depend on {below}"))
+    ours.filter(|below| !may_use.contains(below))
+        .map(|below| format!("{path}: must not depend on {below}"))
         .collect()
 }
 
@@ -324,7 +330,8 @@ mod tests {
     #[test]
     fn a_program_that_learns_of_the_arena_is_found() {
         let manifest = "worldline-abi = { path = \"x\" }\nworldline-arena = { path = \"y\" }\n";
-        assert_eq!(program(manifest).len(), 1);
+        assert_eq!(apart(APART[0].0, manifest).len(), 1);
+        assert!(apart("crates/server/Cargo.toml", manifest).is_empty());
     }
 
     #[test]
