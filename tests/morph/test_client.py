@@ -32,6 +32,8 @@ class Server:
         self.said = []
         for line in self.process.stdout:
             self.said.append(line)
+            if "SSH into worlds is at " in line:
+                self.ssh_port = int(line.split("MORPH_SSH_PORT=")[1].strip(" )\n"))
             if "Worldline is at " in line:
                 self.url = line.split("Worldline is at ")[1].strip().rstrip("/")
                 return
@@ -73,7 +75,8 @@ class WithServer:
 
         cls.folder = tempfile.TemporaryDirectory()
         cls.server = Server(cls.folder.name)
-        cls.client = MorphCloudClient(api_key="any", base_url=cls.server.url)
+        ssh = {"ssh_hostname": "127.0.0.1", "ssh_port": cls.server.ssh_port}
+        cls.client = MorphCloudClient(api_key="any", base_url=cls.server.url, **ssh)
         cls.base = cls.client.snapshots.create(image_id="default", vcpus=1, memory=512, disk_size=512)
 
     @classmethod
@@ -206,6 +209,27 @@ class Client(WithServer, unittest.TestCase):
         instance.hide_http_service("web")
         self.assertEqual(self.client.instances.get(instance.id).networking.http_services, [])
 
+    def test_threads_and_children_are_refused_by_name(self):
+        from morphcloud.api import ApiError
+
+        instance = self.start()
+        held = [
+            ("import threading; go = threading.Event(); t = threading.Thread(target=go.wait); t.start()", "has_threads", "2 threads", "go.set(); t.join()"),
+            ("import subprocess; p = subprocess.Popen(['sleep', '60'])", "has_processes", "sleep", "p.kill(); p.wait()"),
+        ]
+        for hold, code, word, release in held:
+            self.server.cell(instance.id, hold)
+            for keep in [instance.snapshot, lambda: instance.branch(2)]:
+                with self.assertRaises(ApiError) as refused:
+                    keep()
+                self.assertEqual((refused.exception.status_code, refused.exception.error_code), (409, code))
+                self.assertIn(word, refused.exception.detail)
+            done = self.server.command("world", "snapshot", instance.id)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(word, done.stderr)
+            self.server.cell(instance.id, release)
+            instance.snapshot().delete()
+
     def test_errors_are_in_the_clients_format(self):
         from morphcloud.api import ApiError
 
@@ -218,10 +242,162 @@ class Client(WithServer, unittest.TestCase):
 
     def test_the_clients_own_command_line(self):
         environment = {**os.environ, "MORPH_BASE_URL": self.server.url, "MORPH_API_KEY": "any"}
+        environment |= {"MORPH_SSH_HOSTNAME": "127.0.0.1", "MORPH_SSH_PORT": str(self.server.ssh_port)}
         program = Path(sys.executable).parent / "morphcloud"
-        listed = subprocess.run([program, "snapshot", "list", "--json"], capture_output=True, text=True, env=environment)
-        self.assertEqual(listed.returncode, 0, listed.stderr)
-        self.assertIn(self.base.id, listed.stdout)
+
+        def say(*arguments):
+            done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, timeout=120)
+            self.assertEqual(done.returncode, 0, (arguments, done.stdout, done.stderr))
+            return done.stdout
+
+        self.assertIn(self.base.id, say("snapshot", "list", "--json"))
+        world = self.start().id
+        self.assertIn("over ssh", say("instance", "ssh", world, "--", "echo", "over", "ssh"))
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Path(folder) / "tree"
+            (tree / "deep").mkdir(parents=True)
+            (tree / "deep" / "file").write_text("copied\n")
+            say("instance", "copy", "--recursive", str(tree), f"{world}:/tmp/tree")
+            say("instance", "copy", f"{world}:/tmp/tree/deep/file", str(Path(folder) / "back"))
+            self.assertEqual((Path(folder) / "back").read_text(), "copied\n")
+
+
+class Ssh(WithServer, unittest.TestCase):
+    """The gateway, through the client's own paramiko and what stands on it."""
+
+    def test_commands_have_output_code_and_environment(self):
+        with self.start().ssh() as ssh:
+            told = ssh.run("echo out; echo err >&2; exit 3", get_pty=False)
+            self.assertEqual((told.returncode, told.stdout, told.stderr), (3, "out\n", "err\n"))
+            told = ssh.run("tty; stty size; echo $TERM $HOME")
+            self.assertIn("/dev/pts/", told.stdout)
+            self.assertEqual(told.stdout.split()[1:], ["24", "80", "dumb", "/root"])
+            # A reader that goes away ends its writer, as everywhere.
+            self.assertEqual(ssh.run("yes | head -1; echo ${PIPESTATUS[0]}", get_pty=False).stdout, "y\n141\n")
+            much = ssh.run("seq 1 200000", get_pty=False).stdout
+            self.assertEqual((len(much.splitlines()), much[-8:]), (200000, "\n200000\n"))
+
+    def test_input_is_read_to_its_end(self):
+        client = self.start().ssh_connect()
+        self.addCleanup(client.close)
+        typed, said, _ = client.exec_command("sha256sum | cut -c1-8; cat /nowhere; exit 5")
+        typed.write(b"x" * 3_000_000)
+        typed.channel.shutdown_write()
+        import hashlib
+
+        self.assertEqual(said.read().decode().strip(), hashlib.sha256(b"x" * 3_000_000).hexdigest()[:8])
+        self.assertEqual(said.channel.recv_exit_status(), 5)
+
+    def test_a_shell_at_a_terminal(self):
+        client = self.start().ssh_connect()
+        self.addCleanup(client.close)
+        shell = client.invoke_shell(width=100, height=30)
+        shell.settimeout(20)
+        heard = ""
+
+        def until(word):
+            nonlocal heard
+            while word not in heard:
+                heard += shell.recv(4096).decode()
+
+        shell.send("stty size; echo $((6*7))\n")
+        until("30 100")
+        until("42")
+        shell.resize_pty(width=120, height=40)
+        shell.send("stty size\n")
+        until("40 120")
+        shell.send("exit 6\n")
+        self.assertEqual(shell.recv_exit_status(), 6)
+
+    def test_files_by_sftp(self):
+        instance = self.start()
+        with instance.ssh() as ssh, tempfile.TemporaryDirectory() as folder:
+            file, back = Path(folder) / "f", Path(folder) / "g"
+            file.write_bytes(os.urandom(5_000_000))
+            ssh.copy_to(file, "/tmp/ein ü")
+            ssh.copy_from("/tmp/ein ü", back)
+            self.assertEqual(back.read_bytes(), file.read_bytes())
+            ssh.write_file("/srv/script", "#!/bin/sh\necho ran\n", mode=0o755)
+            self.assertEqual(ssh.run("/srv/script", get_pty=False).stdout, "ran\n")
+            self.assertEqual(ssh.read_file("/srv/script"), "#!/bin/sh\necho ran\n")
+            sftp = ssh._client.open_sftp()
+            sftp.mkdir("/tmp/d")
+            sftp.posix_rename("/tmp/ein ü", "/tmp/d/ü")
+            sftp.symlink("ü", "/tmp/d/link")
+            self.assertEqual(sorted(sftp.listdir("/tmp/d")), ["link", "ü"])
+            self.assertEqual((sftp.stat("/tmp/d/link").st_size, sftp.readlink("/tmp/d/link")), (5_000_000, "ü"))
+            sftp.utime("/tmp/d/ü", (1, 2))
+            sftp.truncate("/tmp/d/ü", 3)
+            self.assertEqual((sftp.stat("/tmp/d/ü").st_size, sftp.normalize("/tmp/d/../d")), (3, "/tmp/d"))
+            with self.assertRaises(FileNotFoundError):
+                sftp.stat("/nowhere")
+            with self.assertRaises(PermissionError):
+                sftp.open("/proc/sys/kernel/hostname", "w")
+        # All of it has ended, so that the world can be kept at once.
+        instance.snapshot()
+
+    def test_a_server_inside_is_reached_through_a_tunnel(self):
+        import socket
+
+        instance = self.start()
+        instance.exec("cd /tmp && echo served > page && nohup python3 -m http.server 8000 >/dev/null 2>&1 &")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        instance.exec("until (exec 3<>/dev/tcp/127.0.0.1/8000) 2>/dev/null; do sleep 0.1; done")
+        with instance.ssh() as ssh, ssh.tunnel(port, 8000):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=10) as answer:
+                self.assertEqual(answer.read(), b"served\n")
+
+    def test_a_step_of_a_build_is_cached(self):
+        step = "echo built > /srv/mark"
+        first = self.base.setup(step)
+        started = time.monotonic()
+        self.assertEqual(self.base.setup(step).id, first.id)
+        self.assertLess(time.monotonic() - started, 0.5, "the step ran again")
+        second = first.exec("echo more >> /srv/mark")
+        self.assertEqual(first.exec("echo more >> /srv/mark").id, second.id)
+        world = self.client.instances.start(second.id)
+        self.addCleanup(world.stop)
+        self.assertEqual(world.exec("cat /srv/mark").stdout, "built\nmore\n")
+        with self.assertRaises(Exception):
+            self.base.setup("exit 9")
+
+    def test_a_paused_world_wakes_for_ssh(self):
+        instance = self.start()
+        instance.set_wake_on(wake_on_ssh=True)
+        client = instance.ssh_connect()
+        self.addCleanup(client.close)
+        instance.pause()
+        self.assertEqual(client.exec_command("echo awake")[1].read(), b"awake\n")
+        self.assertEqual(self.client.instances.get(instance.id).status.value, "ready")
+
+    def test_a_worlds_own_key_opens_it_until_it_is_rotated(self):
+        import io
+
+        import paramiko
+
+        instance, other = self.start(), self.start()
+
+        def come_in(world, **shown):
+            client = paramiko.SSHClient()
+            client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+            self.addCleanup(client.close)
+            options = {"username": world, "look_for_keys": False, "allow_agent": False}
+            client.connect("127.0.0.1", self.server.ssh_port, **options, **shown)
+            return client.exec_command("echo in")[1].read()
+
+        own = instance.ssh_key()
+        pair = paramiko.Ed25519Key.from_private_key(io.StringIO(own.private_key))
+        self.assertEqual(come_in(instance.id, pkey=pair), b"in\n")
+        self.assertEqual(come_in(instance.id, password=own.password), b"in\n")
+        self.assertEqual(instance.ssh_key().public_key, own.public_key)
+        self.assertNotEqual(instance.ssh_key_rotate().public_key, own.public_key)
+        for world, shown in [(instance.id, {"pkey": pair}), (instance.id, {"password": own.password}), (other.id, {"pkey": pair})]:
+            with self.assertRaises(paramiko.AuthenticationException):
+                come_in(world, **shown)
+        with self.assertRaises(paramiko.AuthenticationException):
+            come_in("morphvm_none:any", password="")
 
 
 class Verses(WithServer, unittest.TestCase):

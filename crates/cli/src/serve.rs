@@ -16,6 +16,10 @@ use crate::Folders;
 /// How long connections have to end after Ctrl-C.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The gateway's key, in the data folder.
+#[cfg(feature = "worlds")]
+const SSH_KEY: &str = "ssh_host_key";
+
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -26,6 +30,10 @@ pub(crate) struct Options {
     /// Port to listen on; 0 takes any that is free
     #[arg(long, default_value_t = 7777)]
     port: u16,
+    /// Port for SSH into worlds; 0 takes any that is free [default: the one after --port]
+    #[cfg(feature = "worlds")]
+    #[arg(long, value_name = "PORT")]
+    ssh_port: Option<u16>,
     /// Folder of the built site
     #[arg(long, value_name = "DIR", default_value = "web/dist")]
     site: PathBuf,
@@ -60,6 +68,11 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    #[cfg(feature = "worlds")]
+    let ssh_port = options.ssh_port.unwrap_or(match options.port {
+        0 | u16::MAX => 0,
+        port => port + 1,
+    });
     let served = runtime.block_on(async {
         let options = worldline_server::Options {
             host: options.host,
@@ -67,11 +80,24 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
             site,
             #[cfg(feature = "worlds")]
             worlds: worlds.clone(),
+            #[cfg(feature = "worlds")]
+            ssh: Some(worldline_server::Ssh {
+                port: ssh_port,
+                key: options.folders.data.join(SSH_KEY),
+            }),
         };
         let (host, port) = (options.host, options.port);
         let server = Server::bind(arena, options).await.with_context(|| {
-            format!("cannot listen on {host} port {port}: choose another with --port, or stop what uses it")
+            format!("cannot listen on {host} port {port}, or on the one for SSH: choose others with --port and --ssh-port, or stop what uses them")
         })?;
+        #[cfg(feature = "worlds")]
+        if let Some(ssh) = server.ssh_address() {
+            println!(
+                "SSH into worlds is at {ssh} (MORPH_SSH_HOSTNAME={} MORPH_SSH_PORT={})",
+                ssh.ip(),
+                ssh.port()
+            );
+        }
         let link = server.link();
         println!("Worldline is at {link}");
         if open {

@@ -137,6 +137,9 @@ impl WorldError {
             Self::KeyReused => "key_reused",
             Self::KeyBusy => "key_busy",
             Self::Refused { .. } | Self::Snapshot(SnapshotError::Refused(_)) => "refused",
+            Self::Snapshot(SnapshotError::Threads(_)) => "has_threads",
+            Self::Snapshot(SnapshotError::Processes(_)) => "has_processes",
+            Self::Snapshot(SnapshotError::Name) => "bad_name",
             Self::NoBackend(_) => "no_code_worlds",
             Self::Exec(ExecError::Paused(_)) | Self::File(FileError::Paused(_)) => "paused",
             Self::Exec(ExecError::NoCommand) => "no_command",
@@ -157,7 +160,8 @@ impl WorldError {
         match self.code() {
             "instance_not_found" | "snapshot_not_found" | "image_not_found"
             | "service_not_found" => Blame::Missing,
-            "paused" | "key_reused" | "key_busy" | "refused" | "interpreter_ended" => Blame::State,
+            "paused" | "key_reused" | "key_busy" | "refused" | "interpreter_ended"
+            | "has_threads" | "has_processes" => Blame::State,
             "full" | "no_code_worlds" => Blame::Room,
             "host" | "image" => Blame::Host,
             _ => Blame::Request,

@@ -1,16 +1,19 @@
 //! What is run in worlds. Each run leaves a line in its world's trace, and changes nothing else.
 
 use std::net::TcpStream;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use worldline_arena::hex;
-use worldline_sandbox::{Cell, Command, ExecError, FileError, Outcome, Output, Stats, Stream};
+use worldline_sandbox::{
+    Cell, Command, ExecError, FileError, Outcome, Output, Running, Said, Stats, Stream,
+};
 
 use crate::error::WorldError;
 use crate::id::now_micros;
 use crate::limits::MAX_TRACED;
-use crate::model::{Instance, Service, Status};
+use crate::model::{Instance, Service, Status, WakeOn};
 use crate::registry::{Entry, Runtime, lock};
 use crate::row::Row;
 
@@ -28,11 +31,15 @@ impl Traced {
         }
     }
 
+    fn hear(&mut self, stream: Stream, bytes: &[u8]) {
+        self.hash.update([u8::from(stream == Stream::Error)]);
+        self.hash.update(bytes);
+    }
+
     /// `output`, seen on its way.
     fn watch<'a>(&'a mut self, output: Output<'a>) -> impl FnMut(Stream, &[u8]) + 'a {
         move |stream, bytes| {
-            self.hash.update([u8::from(stream == Stream::Error)]);
-            self.hash.update(bytes);
+            self.hear(stream, bytes);
             output(stream, bytes);
         }
     }
@@ -54,6 +61,63 @@ impl Traced {
             ms: self.started.elapsed().as_secs_f64() * 1e3,
             at: now_micros(),
         }
+    }
+}
+
+/// Something that runs in a world, and is traced.
+struct Watched {
+    runtime: Runtime,
+    entry: Arc<Entry>,
+    action: &'static str,
+    input: String,
+    running: Box<dyn Running>,
+    /// Until its line is written.
+    traced: Mutex<Option<Traced>>,
+}
+
+impl Watched {
+    fn end(&self, code: Option<i64>) {
+        let Some(traced) = lock(&self.traced).take() else {
+            return;
+        };
+        let row = traced.end(&self.entry, self.action, &self.input, code);
+        if let Err(error) = self.runtime.commit(vec![row]) {
+            tracing::warn!(%error, "a run was not traced");
+        }
+    }
+}
+
+impl Running for Watched {
+    fn write(&self, bytes: &[u8]) -> Result<(), ExecError> {
+        self.running.write(bytes)
+    }
+
+    fn resize(&self, rows: u32, columns: u32) -> Result<(), ExecError> {
+        self.running.resize(rows, columns)
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), ExecError> {
+        self.running.signal(signal)
+    }
+
+    fn next(&self, within: Duration) -> Result<Option<Said>, ExecError> {
+        let said = self.running.next(within);
+        match &said {
+            Ok(Some(Said::Bytes(stream, bytes))) => {
+                if let Some(traced) = &mut *lock(&self.traced) {
+                    traced.hear(*stream, bytes);
+                }
+            }
+            Ok(Some(Said::Ended(code))) => self.end(Some(i64::from(*code))),
+            Ok(None) | Err(_) => {}
+        }
+        said
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.end(None);
     }
 }
 
@@ -93,6 +157,55 @@ impl Runtime {
         done
     }
 
+    /// Begins a command in a world, at a terminal of some rows and columns or without one. A paused world
+    /// that wakes on SSH resumes for it. Its trace has a line once it ends or is hung up.
+    pub fn launch(
+        &self,
+        id: &str,
+        command: &Command,
+        terminal: Option<(u32, u32)>,
+    ) -> Result<Box<dyn Running>, WorldError> {
+        let entry = self.awake(id, |wake| wake.ssh)?;
+        let running = entry.world().begin(command, terminal);
+        self.note_end(&entry, &running);
+        Ok(self.watched(entry, "ssh", command.argv.join(" "), running?))
+    }
+
+    /// Begins to give and take a world's files by SFTP, as [`launch`](Self::launch) does a command.
+    pub fn sftp(&self, id: &str) -> Result<Box<dyn Running>, WorldError> {
+        let entry = self.awake(id, |wake| wake.ssh)?;
+        let running = entry.world().sftp();
+        self.note_end(&entry, &running);
+        Ok(self.watched(entry, "sftp", String::new(), running?))
+    }
+
+    fn watched(
+        &self,
+        entry: Arc<Entry>,
+        action: &'static str,
+        input: String,
+        running: Box<dyn Running>,
+    ) -> Box<dyn Running> {
+        Box::new(Watched {
+            runtime: self.clone(),
+            entry,
+            action,
+            input,
+            running,
+            traced: Mutex::new(Some(Traced::begin())),
+        })
+    }
+
+    /// A world, resumed first if it is paused and is to wake for this.
+    fn awake(&self, id: &str, wakes: impl Fn(WakeOn) -> bool) -> Result<Arc<Entry>, WorldError> {
+        let entry = self.entry(id)?;
+        let record = entry.record();
+        if record.status == Status::Paused && wakes(record.wake_on) {
+            self.resume(id)?;
+        }
+        Ok(entry)
+    }
+
     /// Reads a file of a world.
     pub fn read(&self, id: &str, path: &str) -> Result<Vec<u8>, WorldError> {
         let entry = self.entry(id)?;
@@ -114,12 +227,7 @@ impl Runtime {
 
     /// Connects to a port of a world, which resumes for it if it is paused and wakes on HTTP.
     pub fn connect(&self, id: &str, port: u16) -> Result<TcpStream, WorldError> {
-        let entry = self.entry(id)?;
-        let record = entry.record();
-        if record.status == Status::Paused && record.wake_on.http {
-            self.resume(id)?;
-        }
-        entry.world().connect(port)
+        self.awake(id, |wake| wake.http)?.world().connect(port)
     }
 
     /// What a world uses.

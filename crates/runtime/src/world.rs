@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::json;
 use worldline_abi::{PERCENT_ONE, Pad, SessionState};
 use worldline_arena::{Arena, Branch, MatchId, hex, rollout};
-use worldline_sandbox::{Cell, Command, Outcome, Output, Sandbox, Stats, Stream};
+use worldline_sandbox::{Cell, Command, Outcome, Output, Running, Sandbox, Stats, Stream};
 
 use crate::error::WorldError;
 use crate::limits::MAX_STEPS;
@@ -32,6 +32,18 @@ pub(crate) trait World: Send + Sync {
     /// Runs Python in it.
     fn run(&self, _cell: &Cell, _output: Output) -> Result<Outcome, WorldError> {
         Err(self.refuse("run Python"))
+    }
+
+    fn begin(
+        &self,
+        _command: &Command,
+        _terminal: Option<(u32, u32)>,
+    ) -> Result<Box<dyn Running>, WorldError> {
+        Err(self.refuse("be talked to"))
+    }
+
+    fn sftp(&self) -> Result<Box<dyn Running>, WorldError> {
+        Err(self.refuse("give files"))
     }
 
     fn read(&self, _path: &str) -> Result<Vec<u8>, WorldError> {
@@ -83,6 +95,18 @@ impl World for CodeWorld {
 
     fn run(&self, cell: &Cell, output: Output) -> Result<Outcome, WorldError> {
         Ok(self.0.run(cell, output)?)
+    }
+
+    fn begin(
+        &self,
+        command: &Command,
+        terminal: Option<(u32, u32)>,
+    ) -> Result<Box<dyn Running>, WorldError> {
+        Ok(self.0.begin(command, terminal)?)
+    }
+
+    fn sftp(&self) -> Result<Box<dyn Running>, WorldError> {
+        Ok(self.0.sftp()?)
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, WorldError> {

@@ -39,6 +39,25 @@ fn image(worlds: &Runtime) -> Snapshot {
         .unwrap()
 }
 
+/// A registry, and a world in it that has not been stepped.
+fn begun() -> (tempfile::TempDir, Runtime, Instance) {
+    let folder = tempfile::tempdir().unwrap();
+    let (worlds, _) = open(folder.path());
+    let base = worlds
+        .start(&image(&worlds).id, &NewInstance::default())
+        .unwrap();
+    (folder, worlds, base)
+}
+
+/// That many branches with labels of the registry's own choice.
+fn branched(worlds: &Runtime, id: &str, count: usize) -> (Snapshot, Vec<Instance>) {
+    let branching = Branching {
+        count,
+        ..Branching::default()
+    };
+    worlds.branch(id, &branching).unwrap()
+}
+
 fn run(worlds: &Runtime, id: &str, line: &str) -> (i32, String) {
     let mut said = Vec::new();
     let code = worlds
@@ -86,22 +105,10 @@ fn sound(worlds: &Runtime) {
 
 #[test]
 fn branches_go_their_own_way_and_the_parent_does_not_notice() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
+    let (_folder, worlds, base) = begun();
     assert_eq!(run(&worlds, &base.id, "step 30").0, 0);
     let before = chain(&worlds, &base.id);
-    let (snapshot, verses) = worlds
-        .branch(
-            &base.id,
-            &Branching {
-                count: 3,
-                ..Branching::default()
-            },
-        )
-        .unwrap();
+    let (snapshot, verses) = branched(&worlds, &base.id, 3);
     assert_eq!(
         verses.iter().map(|verse| verse.trit).collect::<Vec<_>>(),
         [-1, 0, 1]
@@ -132,21 +139,9 @@ fn branches_go_their_own_way_and_the_parent_does_not_notice() {
 
 #[test]
 fn every_operation_writes_its_entity_branch_and_metric_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
+    let (_folder, worlds, base) = begun();
     worlds.snapshot(&base.id, &Note::default()).unwrap();
-    let (_, children) = worlds
-        .branch(
-            &base.id,
-            &Branching {
-                count: 5,
-                ..Branching::default()
-            },
-        )
-        .unwrap();
+    let (_, children) = branched(&worlds, &base.id, 5);
     worlds.stop(&children[0].id).unwrap();
     let count = |sql: &str| cell(&worlds, sql).int().unwrap();
     // An image, a base, two snapshots, five branches.
@@ -179,11 +174,7 @@ fn every_operation_writes_its_entity_branch_and_metric_rows() {
 
 #[test]
 fn starts_with_trits_are_one_branching_that_closes_when_it_balances() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
+    let (_folder, worlds, base) = begun();
     let snapshot = worlds.snapshot(&base.id, &Note::default()).unwrap();
     let open = "SELECT count(*) FROM world_branches WHERE is_open";
     for (verse, trit, still_open) in [("nash", "-1", 1), ("optimal", "0", 1), ("chaos", "1", 0)] {
@@ -205,11 +196,7 @@ fn starts_with_trits_are_one_branching_that_closes_when_it_balances() {
 
 #[test]
 fn a_branching_that_does_not_balance_is_refused_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
+    let (_folder, worlds, base) = begun();
     let before = cell(&worlds, "SELECT count(*) FROM world_runtime_entities");
     for trits in [vec![-1, 0, 0], vec![0, 0], vec![2, 0, 1]] {
         let asked = Branching {
@@ -246,11 +233,7 @@ fn a_branching_that_does_not_balance_is_refused_and_leaves_nothing() {
 
 #[test]
 fn the_same_digest_is_the_same_snapshot() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
+    let (_folder, worlds, base) = begun();
     let note = Note {
         digest: Some("pre-event".into()),
         ..Note::default()
@@ -351,15 +334,7 @@ fn distances_are_a_metric_and_the_way_leads_through_the_common_ancestor() {
     let base = worlds
         .start(&image(&worlds).id, &with(words(&[("a", "1")])))
         .unwrap();
-    let (snapshot, one) = worlds
-        .branch(
-            &base.id,
-            &Branching {
-                count: 3,
-                ..Branching::default()
-            },
-        )
-        .unwrap();
+    let (snapshot, one) = branched(&worlds, &base.id, 3);
     let (_, two) = worlds
         .branch(
             &one[0].id,
@@ -408,20 +383,8 @@ fn distances_are_a_metric_and_the_way_leads_through_the_common_ancestor() {
 
 #[test]
 fn traces_tell_two_worlds_apart_at_the_first_step_that_differs() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
-    let (_, verses) = worlds
-        .branch(
-            &base.id,
-            &Branching {
-                count: 2,
-                ..Branching::default()
-            },
-        )
-        .unwrap();
+    let (_folder, worlds, base) = begun();
+    let (_, verses) = branched(&worlds, &base.id, 2);
     let [a, b]: [Instance; 2] = verses.try_into().unwrap();
     for id in [&a.id, &b.id] {
         run(&worlds, id, "step 3");
@@ -439,11 +402,7 @@ fn traces_tell_two_worlds_apart_at_the_first_step_that_differs() {
 
 #[test]
 fn what_a_match_cannot_do_it_refuses_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let (worlds, _) = open(folder.path());
-    let base = worlds
-        .start(&image(&worlds).id, &NewInstance::default())
-        .unwrap();
+    let (_folder, worlds, base) = begun();
     assert_eq!(base.kind, Kind::Match);
     assert!(matches!(
         worlds.read(&base.id, "/x"),

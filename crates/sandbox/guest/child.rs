@@ -1,13 +1,13 @@
 //! Children: the interpreter, and the commands that callers run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::io;
 
 use crate::confine::Confinement;
 use crate::sys::{self, nr, sys};
 use crate::wire::{self, Put, Take, kind};
-use crate::{load, root, send};
+use crate::{load, root, send, sftp};
 
 /// Where the interpreter finds its socket; its standard streams are 0, 1 and 2.
 const KERNEL_SOCKET: i32 = 3;
@@ -94,8 +94,34 @@ struct Command {
     /// Standard output and error; a terminal has one of them.
     outputs: [Option<i32>; 2],
     input: Option<i32>,
+    /// What it has not taken of its input.
+    untaken: VecDeque<u8>,
+    /// Whether nothing follows that.
+    input_ends: bool,
     state: Option<i32>,
     terminal: bool,
+}
+
+impl Command {
+    /// Gives it what it takes of its input now; gives the number of bytes that are dealt with.
+    fn feed(&mut self) -> usize {
+        let Some(input) = self.input else {
+            return std::mem::take(&mut self.untaken).len();
+        };
+        let (next, _) = self.untaken.as_slices();
+        let taken = match sys!(nr::WRITE, input, next.as_ptr(), next.len()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            // A command that does not read is no error of the one who writes.
+            Err(_) => self.untaken.len(),
+        };
+        self.untaken.drain(..taken);
+        if self.untaken.is_empty() && self.input_ends && !self.terminal {
+            sys::close(input);
+            self.input = None;
+        }
+        taken
+    }
 }
 
 /// The interpreter.
@@ -139,6 +165,7 @@ impl Children {
     /// Waits until something happens, and passes output on. True when `control` can be read.
     pub fn poll(&mut self, control: i32) -> io::Result<bool> {
         const IN: u64 = 1;
+        const OUT: u64 = 4;
         let mut fds = vec![control, self.ended];
         fds.extend(
             self.kernel
@@ -152,6 +179,15 @@ impl Children {
                 .flatten(),
         );
         let mut polled: Vec<u64> = fds.iter().map(|fd| *fd as u32 as u64 | IN << 32).collect();
+        let hungry = self
+            .commands
+            .values()
+            .filter(|command| !command.untaken.is_empty());
+        polled.extend(
+            hungry
+                .filter_map(|command| command.input)
+                .map(|fd| fd as u32 as u64 | OUT << 32),
+        );
         match sys!(nr::POLL, polled.as_mut_ptr(), polled.len(), -1isize) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             other => other?,
@@ -167,10 +203,25 @@ impl Children {
                 self.pass_on(*fd)?;
             }
         }
+        self.feed()?;
         if ready.contains(&self.ended) {
             self.reap()?;
         }
         Ok(ready.contains(&control))
+    }
+
+    /// Gives commands what they take of their input now.
+    fn feed(&mut self) -> io::Result<()> {
+        for (call, command) in &mut self.commands {
+            if command.untaken.is_empty() {
+                continue;
+            }
+            let taken = command.feed();
+            if taken > 0 {
+                send(kind::TAKEN, *call, &Put::default().u32(taken as u32).0)?;
+            }
+        }
+        Ok(())
     }
 
     /// Passes on what a descriptor has.
@@ -318,7 +369,7 @@ impl Children {
         let (out, error, socket) = (sys::pipe(0)?, sys::pipe(0)?, sys::socketpair()?);
         let child = sys::fork(pid)?;
         if child == 0 {
-            let failure = in_child(confinement, || {
+            let done = in_child(confinement, || {
                 for (at, fd) in [sys::open(c"/dev/null", 0, 0)?, out[1], error[1], socket[1]]
                     .into_iter()
                     .enumerate()
@@ -327,9 +378,12 @@ impl Children {
                 }
                 become_it(())
             });
+            let why = done
+                .err()
+                .map_or("it came back".into(), |error| error.to_string());
             let _ = sys::write_all(
                 2,
-                format!("the interpreter did not start: {failure}\n").as_bytes(),
+                format!("the interpreter did not start: {why}\n").as_bytes(),
             );
             let _ = sys!(nr::EXIT, 127);
         }
@@ -407,8 +461,40 @@ impl Children {
         if spawn.argv.is_empty() {
             return Err(io::Error::other("a command needs a name"));
         }
+        self.run(call, spawn.terminal, confinement, || {
+            sys!(nr::CHDIR, spawn.folder.as_ptr())?;
+            let failure = spawn.exec();
+            let name = spawn.argv[0].to_string_lossy();
+            let _ = sys::write_all(2, format!("{name}: {failure}\n").as_bytes());
+            Ok(if failure.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            })
+        })
+    }
+
+    /// Gives and takes files by SFTP. The process that does is confined as every command is: what it may
+    /// not touch, no file's name leads it to.
+    pub fn sftp(&mut self, call: u32, folder: &[u8], confinement: &Confinement) -> io::Result<()> {
+        let folder = root::c(folder)?;
+        self.run(call, None, confinement, || {
+            sys!(nr::CHDIR, folder.as_ptr())?;
+            sftp::serve().map(|()| 0)
+        })
+    }
+
+    /// Forks a confined child with streams of its own, or a terminal; it ends with the code that `work`
+    /// gives.
+    fn run(
+        &mut self,
+        call: u32,
+        size: Option<(u32, u32)>,
+        confinement: &Confinement,
+        work: impl FnOnce() -> io::Result<i32>,
+    ) -> io::Result<()> {
         let state = sys::pipe(sys::O_NONBLOCK)?;
-        let (ours, theirs) = match spawn.terminal {
+        let (ours, theirs) = match size {
             Some(size) => {
                 let (ours, theirs) = terminal(size)?;
                 ([ours, ours, -1], [theirs; 3])
@@ -420,6 +506,7 @@ impl Children {
         };
         let pid = sys::fork(0)?;
         if pid == 0 {
+            let mut code = 126;
             let failure = in_child(confinement, || {
                 sys!(nr::SETSID)?;
                 // Out of the way first: a number may be both a source and a target.
@@ -429,27 +516,23 @@ impl Children {
                 }
                 place(LOAD_FROM, 3)?;
                 sys!(nr::DUP2, LOAD_FROM + 3, STATE)?;
-                if spawn.terminal.is_some() {
+                if size.is_some() {
                     const TIOCSCTTY: usize = 0x540e;
                     sys!(nr::IOCTL, 0, TIOCSCTTY, 0)?;
                 }
                 close_others(&[0, 1, 2, STATE]);
-                sys!(nr::CHDIR, spawn.folder.as_ptr())?;
-                Err(spawn.exec())
+                code = work()?;
+                Ok(())
             });
-            let code = if failure.kind() == io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            };
-            let name = spawn.argv[0].to_string_lossy();
-            let _ = sys::write_all(2, format!("{name}: {failure}\n").as_bytes());
+            if let Err(failure) = failure {
+                let _ = sys::write_all(2, format!("{failure}\n").as_bytes());
+            }
             let _ = sys!(nr::EXIT, code);
         }
         sys::close(state[1]);
         theirs
             .iter()
-            .take(if spawn.terminal.is_some() { 1 } else { 3 })
+            .take(if size.is_some() { 1 } else { 3 })
             .for_each(|fd| sys::close(*fd));
         for fd in ours.into_iter().filter(|fd| *fd >= 0) {
             sys::set_nonblocking(fd)?;
@@ -458,8 +541,10 @@ impl Children {
             pid,
             outputs: [Some(ours[1]), (ours[2] >= 0).then_some(ours[2])],
             input: Some(ours[0]),
+            untaken: VecDeque::new(),
+            input_ends: false,
             state: Some(state[0]),
-            terminal: spawn.terminal.is_some(),
+            terminal: size.is_some(),
         };
         self.commands.insert(call, command);
         Ok(())
@@ -471,33 +556,32 @@ impl Children {
             .kernel
             .as_ref()
             .filter(|kernel| call == 0 || kernel.call == call);
-        let target = match (self.commands.get(&call), kernel) {
-            (Some(command), _) => -command.pid,
-            (None, Some(kernel)) => kernel.pid,
-            (None, None) => return,
-        };
-        let _ = sys!(nr::KILL, target as isize, signal);
+        match (self.commands.get(&call), kernel) {
+            (Some(command), _) => {
+                // One that has just been forked leads no group yet.
+                let group = sys!(nr::KILL, -command.pid as isize, signal);
+                let _ = group.or_else(|_| sys!(nr::KILL, command.pid, signal));
+            }
+            (None, Some(kernel)) => drop(sys!(nr::KILL, kernel.pid, signal)),
+            (None, None) => {}
+        }
     }
 
-    /// Writes to a command's input, or closes it.
+    /// Adds to a command's input, or says that nothing more will come.
     pub fn stdin(&mut self, call: u32, bytes: &[u8]) -> io::Result<()> {
+        const END_OF_TRANSMISSION: u8 = 4;
         let Some(command) = self.commands.get_mut(&call) else {
             return Ok(());
         };
-        let Some(input) = command.input else {
-            return Ok(());
-        };
-        if !bytes.is_empty() {
-            // A command that does not read is no error of the one who writes.
-            let _ = write_slowly(input, bytes);
-        } else if command.terminal {
-            const END_OF_TRANSMISSION: u8 = 4;
-            let _ = write_slowly(input, &[END_OF_TRANSMISSION]);
-        } else {
-            sys::close(input);
-            command.input = None;
+        match bytes {
+            [] if command.terminal => command.untaken.push_back(END_OF_TRANSMISSION),
+            [] => {
+                command.input_ends = true;
+                command.feed();
+            }
+            _ => command.untaken.extend(bytes),
         }
-        Ok(())
+        self.feed()
     }
 
     /// Sets a terminal's size.
@@ -513,15 +597,15 @@ impl Children {
     }
 }
 
-/// Runs `work` confined; gives the reason why it came back.
-fn in_child(confinement: &Confinement, work: impl FnOnce() -> io::Result<()>) -> io::Error {
-    let nothing = 0u64;
-    let confined =
-        sys!(nr::RT_SIGPROCMASK, 2, &raw const nothing, 0, 8).and_then(|_| confinement.apply());
-    match confined.and_then(|()| work()) {
-        Err(error) => error,
-        Ok(()) => io::Error::other("it came back"),
-    }
+/// Runs `work` confined.
+fn in_child(confinement: &Confinement, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    const SIGPIPE: usize = 13;
+    let (nothing, as_usual) = (0u64, [0u64; 4]);
+    sys!(nr::RT_SIGPROCMASK, 2, &raw const nothing, 0, 8)?;
+    // Programs expect to be ended by it; this one ignores it, as any written in Rust does.
+    sys!(nr::RT_SIGACTION, SIGPIPE, as_usual.as_ptr(), 0, 8)?;
+    confinement.apply()?;
+    work()
 }
 
 /// Moves descriptors from `first` on to 0 and up, and closes all others.

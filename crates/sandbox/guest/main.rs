@@ -9,6 +9,7 @@ mod child;
 mod confine;
 mod load;
 mod root;
+mod sftp;
 mod sys;
 #[allow(dead_code)]
 #[path = "../src/wire.rs"]
@@ -119,6 +120,11 @@ impl Agent {
                 self.children
                     .spawn(call, &spawn, confinement(&self.confinement)?)
             }
+            kind::SFTP => self.children.sftp(
+                call,
+                take.bytes().ok_or_else(short)?,
+                confinement(&self.confinement)?,
+            ),
             kind::SIGNAL => {
                 let signal = take.u32().ok_or_else(short)?;
                 self.children.signal(call, signal as i32);

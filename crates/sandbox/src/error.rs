@@ -120,7 +120,17 @@ pub enum SnapshotError {
     /// A name that is too long or empty.
     #[error("a snapshot's name has 1 to {} characters", crate::limits::MAX_NAME)]
     Name,
-    /// The world has something that cannot be brought back.
+    /// The interpreter runs other threads.
+    #[error(
+        "the world cannot be kept at this moment: its interpreter runs {0} threads, and a snapshot holds one; let the others end first"
+    )]
+    Threads(usize),
+    /// Other processes run in the world: background commands, children of the interpreter.
+    #[error(
+        "the world cannot be kept at this moment: other processes run in it ({}), and a snapshot holds the interpreter alone; let them end first", .0.join(", ")
+    )]
+    Processes(Vec<String>),
+    /// The world has something else that cannot be brought back.
     #[error("the world cannot be kept at this moment: {0}")]
     Refused(String),
     /// The system refused.

@@ -134,13 +134,16 @@ pub trait Sandbox: Send + Sync {
     /// Runs a command; gives its exit code.
     fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError>;
 
-    /// Runs a command at a terminal of this many rows and columns.
-    fn terminal(
+    /// Begins a command that is talked to while it runs: at a terminal of some rows and columns, or with its
+    /// output and errors apart. The command's own input comes first; its time limit is the caller's to keep.
+    fn begin(
         &self,
         command: &Command,
-        rows: u32,
-        columns: u32,
-    ) -> Result<Box<dyn Terminal>, ExecError>;
+        terminal: Option<(u32, u32)>,
+    ) -> Result<Box<dyn Running>, ExecError>;
+
+    /// Begins to give and take files by SFTP (version 3), over what is written and said.
+    fn sftp(&self) -> Result<Box<dyn Running>, ExecError>;
 
     /// Reads a file.
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError>;
@@ -167,23 +170,27 @@ pub trait Sandbox: Send + Sync {
     fn destroy(&self);
 }
 
-/// A command at a terminal. Dropping it hangs up: the command and its children are ended.
-pub trait Terminal: Send + Sync {
-    /// Types bytes; none at all say that nothing more will come.
+/// Something that runs and is talked to. Dropping it hangs up: it and its children are ended.
+pub trait Running: Send + Sync {
+    /// Gives it input, and waits while it is behind with what it was given; none at all say that nothing
+    /// more will come.
     fn write(&self, bytes: &[u8]) -> Result<(), ExecError>;
 
-    /// Gives the terminal another size.
+    /// Gives its terminal another size.
     fn resize(&self, rows: u32, columns: u32) -> Result<(), ExecError>;
+
+    /// Sends it and its children a signal, by its number.
+    fn signal(&self, signal: i32) -> Result<(), ExecError>;
 
     /// What comes next; `None` where nothing comes within this time.
     fn next(&self, within: Duration) -> Result<Option<Said>, ExecError>;
 }
 
-/// What a command at a terminal says.
+/// What something that runs says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// What it writes.
-    Bytes(Vec<u8>),
+    /// What it writes. A terminal has no errors apart.
+    Bytes(Stream, Vec<u8>),
     /// It ended, with this exit code. Nothing follows.
     Ended(i32),
 }

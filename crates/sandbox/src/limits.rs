@@ -30,3 +30,11 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 /// How often disks are measured.
 pub const DISK_WATCH: Duration = Duration::from_secs(1);
+/// Input of a command that may wait to be taken before whoever gives it waits too, bytes.
+pub const MAX_UNTAKEN: usize = 1 << 20;
+/// How long a command may take nothing of its input before giving it more fails.
+pub const APPETITE: Duration = Duration::from_secs(60);
+/// How long a snapshot waits for commands that are just ending.
+pub const ENDING: Duration = Duration::from_millis(200);
+/// How often it looks whether they have.
+pub const ENDING_POLL: Duration = Duration::from_millis(5);

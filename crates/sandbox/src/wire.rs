@@ -35,6 +35,8 @@ pub mod kind {
     pub const STDIN: u8 = 10;
     /// To the agent: a terminal's new size.
     pub const RESIZE: u8 = 11;
+    /// To the agent: give and take files, over a call's input and output, by SFTP.
+    pub const SFTP: u8 = 12;
     /// From the agent: a call succeeded.
     pub const DONE: u8 = 64;
     /// From the agent: a call failed; the payload says why.
@@ -47,6 +49,8 @@ pub mod kind {
     pub const RESULT: u8 = 68;
     /// From the agent: the interpreter is gone.
     pub const KERNEL_ENDED: u8 = 69;
+    /// From the agent: a command has taken this many bytes of its input.
+    pub const TAKEN: u8 = 70;
 }
 
 /// Writes a payload.

@@ -67,7 +67,7 @@ pub(crate) struct SeatView {
 
 impl App {
     fn invite(&self, id: MatchId) -> String {
-        match &self.access {
+        match self.access.token() {
             Some(access) => format!("/?{QUERY_NAME}={}#/s/{id}", access.as_str()),
             None => format!("/#/s/{id}"),
         }

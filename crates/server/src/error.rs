@@ -41,6 +41,12 @@ impl ApiError {
         )
     }
 
+    /// This host refused, or a defect.
+    #[cfg(feature = "worlds")]
+    pub(crate) fn host(error: std::io::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "host", error.to_string())
+    }
+
     /// Nothing is served at this address.
     pub(crate) fn not_found() -> Self {
         Self::new(

@@ -6,9 +6,9 @@ use axum::http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN, SET_COOK
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use worldline_arena::Token;
 
 use crate::App;
+use crate::access::Access;
 use crate::error::ApiError;
 
 const COOKIE_NAME: &str = "worldline_access";
@@ -17,18 +17,19 @@ pub(crate) const QUERY_NAME: &str = "access";
 
 /// Refuses other sites' pages, and strangers.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if let Err(error) = same_site(request.headers(), app.access.is_none()) {
+    if let Err(error) = same_site(request.headers(), app.access.token().is_none()) {
         return error.into_response();
     }
-    let Some(access) = &app.access else {
+    let access = &app.access;
+    let Some(token) = access.token() else {
         return next.run(request).await;
     };
     let link = query(request.uri().query().unwrap_or_default(), QUERY_NAME)
-        .is_some_and(|token| access.matches(token));
+        .is_some_and(|shown| access.admits(shown));
     if link && request.uri().path() == "/" {
         let cookie = format!(
             "{COOKIE_NAME}={}; Path=/; HttpOnly; Secure; SameSite=Lax",
-            access.as_str()
+            token.as_str()
         );
         return (
             StatusCode::SEE_OTHER,
@@ -78,7 +79,7 @@ fn is_loopback_name(host: &str) -> bool {
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
-fn carries(headers: &HeaderMap, access: &Token) -> bool {
+fn carries(headers: &HeaderMap, access: &Access) -> bool {
     let text = |name| {
         headers
             .get_all(name)
@@ -88,7 +89,7 @@ fn carries(headers: &HeaderMap, access: &Token) -> bool {
     let cookies = text(COOKIE).flat_map(|line| line.split("; "));
     let cookie = cookies.filter_map(|pair| pair.strip_prefix(COOKIE_NAME)?.strip_prefix('='));
     let bearer = text(AUTHORIZATION).filter_map(|line| line.strip_prefix("Bearer "));
-    cookie.chain(bearer).any(|token| access.matches(token))
+    cookie.chain(bearer).any(|shown| access.admits(shown))
 }
 
 fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
@@ -131,14 +132,18 @@ mod tests {
 
     #[test]
     fn the_token_comes_as_cookie_or_bearer() {
-        let token = Token::random();
+        let access = Access::new(false);
+        let token = access.token().unwrap();
         let cookie = format!("a=b; {COOKIE_NAME}={}", token.as_str());
-        assert!(carries(&headers(&[(COOKIE, &cookie)]), &token));
+        assert!(carries(&headers(&[(COOKIE, &cookie)]), &access));
         assert!(carries(
             &headers(&[(AUTHORIZATION, &format!("Bearer {}", token.as_str()))]),
-            &token
+            &access
         ));
-        assert!(!carries(&headers(&[(COOKIE, "worldline_access=")]), &token));
-        assert!(!carries(&headers(&[]), &token));
+        assert!(!carries(
+            &headers(&[(COOKIE, "worldline_access=")]),
+            &access
+        ));
+        assert!(!carries(&headers(&[]), &access));
     }
 }

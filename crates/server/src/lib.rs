@@ -16,6 +16,7 @@
 //! # Ok(()) }
 //! ```
 
+mod access;
 mod api;
 mod error;
 mod guard;
@@ -38,11 +39,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use worldline_arena::{Arena, Token};
+use worldline_arena::Arena;
 
 pub use error::ApiError;
 pub use site::{Site, SiteError};
 
+use access::Access;
 use limits::{MAX_BODY, MAX_REEXECUTIONS, MAX_SOCKETS};
 
 /// Where and how to serve.
@@ -56,6 +58,18 @@ pub struct Options {
     /// The worlds to serve beside the arcade, if there are any.
     #[cfg(feature = "worlds")]
     pub worlds: Option<worldline_runtime::Runtime>,
+    /// The gateway by which those worlds are reached over SSH, if there is one.
+    #[cfg(feature = "worlds")]
+    pub ssh: Option<Ssh>,
+}
+
+/// Where worlds are reached over SSH.
+#[cfg(feature = "worlds")]
+pub struct Ssh {
+    /// The port, at the server's own address; 0 lets the system choose.
+    pub port: u16,
+    /// The file of its key; made when missing.
+    pub key: std::path::PathBuf,
 }
 
 impl Default for Options {
@@ -66,6 +80,8 @@ impl Default for Options {
             site: Site::default(),
             #[cfg(feature = "worlds")]
             worlds: None,
+            #[cfg(feature = "worlds")]
+            ssh: None,
         }
     }
 }
@@ -74,11 +90,11 @@ impl Default for Options {
 struct Shared {
     arena: Arc<Arena>,
     site: Site,
-    access: Option<Token>,
+    access: Arc<Access>,
     sockets: Arc<Semaphore>,
     reexecutions: Arc<Semaphore>,
     #[cfg(feature = "worlds")]
-    worlds: Option<worldline_runtime::Runtime>,
+    worlds: Option<worlds::Api>,
 }
 
 #[derive(Clone)]
@@ -97,6 +113,8 @@ pub struct Server {
     app: App,
     listener: TcpListener,
     address: SocketAddr,
+    #[cfg(feature = "worlds")]
+    ssh: Option<(TcpListener, std::path::PathBuf)>,
 }
 
 impl Server {
@@ -104,19 +122,27 @@ impl Server {
     pub async fn bind(arena: Arc<Arena>, options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind((options.host, options.port)).await?;
         let address = listener.local_addr()?;
+        let access = Arc::new(Access::new(options.host.is_loopback()));
+        #[cfg(feature = "worlds")]
+        let ssh = match options.ssh.filter(|_| options.worlds.is_some()) {
+            Some(Ssh { port, key }) => Some((TcpListener::bind((options.host, port)).await?, key)),
+            None => None,
+        };
         let app = App(Arc::new(Shared {
             arena,
             site: options.site,
-            access: (!options.host.is_loopback()).then(Token::random),
+            access,
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             reexecutions: Arc::new(Semaphore::new(MAX_REEXECUTIONS)),
             #[cfg(feature = "worlds")]
-            worlds: options.worlds,
+            worlds: options.worlds.map(worlds::Api::new),
         }));
         Ok(Self {
             app,
             listener,
             address,
+            #[cfg(feature = "worlds")]
+            ssh,
         })
     }
 
@@ -125,9 +151,17 @@ impl Server {
         self.address
     }
 
+    /// Where it listens for SSH, if it does.
+    #[cfg(feature = "worlds")]
+    pub fn ssh_address(&self) -> Option<SocketAddr> {
+        self.ssh
+            .as_ref()
+            .and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
     /// The link to open in a browser; with the token where one is needed.
     pub fn link(&self) -> String {
-        match &self.app.access {
+        match self.app.access.token() {
             Some(access) => format!(
                 "https://{}/?{}={}",
                 self.address,
@@ -140,17 +174,29 @@ impl Server {
 
     /// Serves until the future is dropped.
     pub async fn run(self) -> io::Result<()> {
-        let router = router(self.app.clone());
-        if self.app.access.is_some() {
-            let listener = tls::TlsListener::new(self.listener, self.address.ip())?;
-            return axum::serve(listener, router).await;
+        let app = self.app.clone();
+        #[cfg(feature = "worlds")]
+        if let (Some((listener, key)), Some(worlds)) = (self.ssh, &app.worlds) {
+            let gateway = worlds.gateway(app.access.clone());
+            let ssh = gateway.run(listener, &key);
+            let http = serve(app.clone(), self.listener, self.address);
+            return tokio::try_join!(http, ssh).map(drop);
         }
-        use axum::serve::ListenerExt;
-        let listener = self.listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
-        axum::serve(listener, router).await
+        serve(app, self.listener, self.address).await
     }
+}
+
+async fn serve(app: App, listener: TcpListener, address: SocketAddr) -> io::Result<()> {
+    let router = router(app.clone());
+    if app.access.token().is_some() {
+        let listener = tls::TlsListener::new(listener, address.ip())?;
+        return axum::serve(listener, router).await;
+    }
+    use axum::serve::ListenerExt;
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, router).await
 }
 
 fn router(app: App) -> Router {

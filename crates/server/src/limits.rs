@@ -42,3 +42,13 @@ pub const OUTPUT_QUEUE: usize = 64;
 pub const PAGE: usize = 50;
 /// The most entries of a page.
 pub const MAX_PAGE: usize = 500;
+/// SSH connections at one time.
+pub const MAX_SSH: usize = 256;
+/// How long a refusal over SSH takes at least.
+pub const SSH_REFUSAL: Duration = Duration::from_millis(500);
+/// How often a silent SSH client is asked whether it is still there.
+pub const SSH_KEEPALIVE: Duration = Duration::from_secs(30);
+/// How often something that runs looks whether its SSH client is still there.
+pub const SSH_HEARTBEAT: Duration = Duration::from_millis(200);
+/// Variables that an SSH client may set.
+pub const MAX_SSH_VARIABLES: usize = 64;

@@ -47,6 +47,8 @@ pub(super) struct Picture {
 /// Why there is no picture.
 #[derive(Debug)]
 pub(super) enum Failure {
+    /// It has this many threads.
+    Threads(usize),
     /// It has something that cannot be brought back.
     Refused(String),
     /// Something went wrong.
@@ -93,9 +95,7 @@ pub(super) fn capture<T>(
         .map_err(io("counting threads"))?
         .count();
     if threads > 1 {
-        return Err(Failure::Refused(format!(
-            "the interpreter runs {threads} threads; let the others end first"
-        )));
+        return Err(Failure::Threads(threads));
     }
     let mut pieces = pieces(pid, loaded, layer_of)?;
     hold_shared(pid, &mut pieces)?;

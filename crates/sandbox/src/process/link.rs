@@ -33,6 +33,8 @@ pub(super) enum Event {
     },
     Result(Vec<u8>),
     KernelEnded(i32),
+    /// A command has taken this much of its input.
+    Taken(u32),
     /// The world is gone.
     Gone,
 }
@@ -47,10 +49,10 @@ pub(super) struct Link {
 
 /// A call in progress.
 pub(super) struct Call {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     /// Its number.
     pub(super) number: u32,
-    events: Receiver<Event>,
+    events: Mutex<Receiver<Event>>,
 }
 
 impl Link {
@@ -88,7 +90,7 @@ impl Link {
         let call = Call {
             link: Arc::clone(self),
             number,
-            events,
+            events: Mutex::new(events),
         };
         self.tell(kind, number, payload, descriptors)?;
         Ok(call)
@@ -186,6 +188,7 @@ impl Link {
             kind::FAILED => Some(Event::Failed(text(payload))),
             kind::RESULT => Some(Event::Result(payload.to_vec())),
             kind::KERNEL_ENDED => take.u32().map(|code| Event::KernelEnded(code as i32)),
+            kind::TAKEN => take.u32().map(Event::Taken),
             kind::EXIT => (|| {
                 let code = take.u32()? as i32;
                 let folder = take.text()?;
@@ -208,13 +211,11 @@ impl Link {
 impl Call {
     /// The next event; an error of the kind `TimedOut` when it does not come in time.
     pub(super) fn next(&self, until: Option<Instant>) -> io::Result<Event> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(until) = until else {
-            return Ok(self.events.recv().unwrap_or(Event::Gone));
+            return Ok(events.recv().unwrap_or(Event::Gone));
         };
-        match self
-            .events
-            .recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
+        match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(event) => Ok(event),
             Err(RecvTimeoutError::Disconnected) => Ok(Event::Gone),
             Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
@@ -222,11 +223,6 @@ impl Call {
                 "no answer came in time",
             )),
         }
-    }
-
-    /// Says something more about it.
-    pub(super) fn tell(&self, kind: u8, payload: &[u8]) -> io::Result<()> {
-        self.link.tell(kind, self.number, payload, &[])
     }
 
     /// Sends a signal to what the call runs.

@@ -19,10 +19,13 @@ use super::store::{DISK, PAGES, PLAN, Store, Stored};
 use super::{Inner, disk, sys};
 use crate::error::{CreateError, ExecError, FileError, SnapshotError};
 use crate::fault::Fault;
-use crate::limits::{GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE, MAX_NAME, START};
+use crate::limits::{
+    APPETITE, ENDING, ENDING_POLL, GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE, MAX_NAME,
+    MAX_UNTAKEN, START,
+};
 use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
 use crate::wire::{self, Put, kind};
-use crate::{Output, Said, Sandbox, Terminal};
+use crate::{Output, Running, Said, Sandbox};
 
 /// The interpreter's program: what every cell goes through.
 pub(super) const KERNEL: &str = include_str!("../../kernel/kernel.py");
@@ -126,12 +129,7 @@ impl Job {
         );
         let (negative, (bytes, empty)) = match captured {
             Ok(captured) => captured,
-            Err(Failure::Refused(what)) => {
-                return drop(taken.send(Err(SnapshotError::Refused(what))));
-            }
-            Err(Failure::Io(doing, source)) => {
-                return drop(taken.send(Err(SnapshotError::Io { doing, source })));
-            }
+            Err(failure) => return drop(taken.send(Err(failure.into()))),
         };
         stored.snapshot.pause_ms = begun.elapsed().as_secs_f64() * 1e3;
         stored.snapshot.disk_bytes = bytes;
@@ -170,6 +168,16 @@ impl Job {
         self.store.finish(id, developed.ok());
         lock(&self.copies.all).retain(|copy| *copy != pid);
         self.copies.gone.notify_all();
+    }
+}
+
+impl From<Failure> for SnapshotError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Threads(threads) => Self::Threads(threads),
+            Failure::Refused(what) => Self::Refused(what),
+            Failure::Io(doing, source) => Self::Io { doing, source },
+        }
     }
 }
 
@@ -377,7 +385,7 @@ impl World {
                     )));
                 }
                 Event::Gone => return Err(io(gone())),
-                Event::Done(..) | Event::Exit { .. } => {}
+                Event::Done(..) | Event::Exit { .. } | Event::Taken(_) => {}
             }
         }
     }
@@ -466,6 +474,15 @@ impl World {
         Ok((payload, line))
     }
 
+    fn running(&self, kind: u8, payload: &[u8]) -> io::Result<InWorld> {
+        Ok(InWorld {
+            world: self.shell.id.clone(),
+            call: self.shell.link.call(kind, payload, &[])?,
+            untaken: Mutex::new(Some(0)),
+            taken: Condvar::new(),
+        })
+    }
+
     /// Everything but the agent and the interpreter that runs here, by name.
     fn others(&self) -> Vec<String> {
         let interpreter = lock(&self.interpreter).pid;
@@ -488,6 +505,18 @@ impl World {
             .collect()
     }
 
+    /// The same, without those that are just ending: a caller who has hung up does not wait for that.
+    fn others_that_stay(&self) -> Vec<String> {
+        let until = Instant::now() + ENDING;
+        loop {
+            let others = self.others();
+            if others.is_empty() || Instant::now() >= until {
+                return others;
+            }
+            thread::sleep(ENDING_POLL);
+        }
+    }
+
     /// Takes a snapshot under a new id. It is known at once; its memory is written behind everyone's back,
     /// and whoever needs it waits for that.
     pub(super) fn picture(
@@ -502,12 +531,9 @@ impl World {
         }
         // While its folder is copied, nobody writes into the world from outside.
         let _files = lock(&self.files);
-        let others = self.others();
+        let others = self.others_that_stay();
         if !others.is_empty() {
-            return Err(SnapshotError::Refused(format!(
-                "other processes run in it ({}); let them end first",
-                others.join(", ")
-            )));
+            return Err(SnapshotError::Processes(others));
         }
         let store = &self.inner.store;
         let folder = store.path(id);
@@ -617,7 +643,7 @@ impl Sandbox for World {
                 Ok(Event::KernelEnded(code)) => return Err(self.replace_interpreter(code)),
                 Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
                 Ok(Event::Gone) => return Err(ExecError::Gone(self.shell.id.clone())),
-                Ok(Event::Done(..) | Event::Exit { .. }) => {}
+                Ok(Event::Done(..) | Event::Exit { .. } | Event::Taken(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
                 Err(error) => return Err(error.into()),
             }
@@ -680,18 +706,24 @@ impl Sandbox for World {
         }
     }
 
-    fn terminal(
+    fn begin(
         &self,
         command: &Command,
-        rows: u32,
-        columns: u32,
-    ) -> Result<Box<dyn Terminal>, ExecError> {
-        let (payload, _) = self.prepare(command, Some((rows, columns)))?;
-        let call = self.shell.link.call(kind::SPAWN, &payload, &[])?;
-        Ok(Box::new(AtTerminal {
-            world: self.shell.id.clone(),
-            call: Mutex::new(call),
-        }))
+        terminal: Option<(u32, u32)>,
+    ) -> Result<Box<dyn Running>, ExecError> {
+        let (payload, _) = self.prepare(command, terminal)?;
+        let running = self.running(kind::SPAWN, &payload)?;
+        if !command.input.is_empty() {
+            running.write(&command.input)?;
+        }
+        Ok(Box::new(running))
+    }
+
+    fn sftp(&self) -> Result<Box<dyn Running>, ExecError> {
+        self.check()?;
+        let folder = lock(&self.kept).folder.clone();
+        let running = self.running(kind::SFTP, &Put::default().bytes(folder).0)?;
+        Ok(Box::new(running))
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
@@ -849,34 +881,102 @@ fn make_folder(folder: &Path, like: &Path) -> io::Result<()> {
     lchown(folder.join(DISK), Some(meta.uid()), Some(meta.gid()))
 }
 
-/// A command of this backend at a terminal.
-struct AtTerminal {
+/// Something that runs in a world of this backend.
+struct InWorld {
     world: String,
-    call: Mutex<Call>,
+    call: Call,
+    /// Bytes of its input that it has not taken; none once it has ended.
+    untaken: Mutex<Option<usize>>,
+    taken: Condvar,
 }
 
-impl Terminal for AtTerminal {
-    fn write(&self, bytes: &[u8]) -> Result<(), ExecError> {
-        let call = lock(&self.call);
-        for part in bytes.chunks(wire::CHUNK) {
-            call.tell(kind::STDIN, part)?;
+impl InWorld {
+    fn take(&self, count: usize) {
+        if let Some(untaken) = &mut *lock(&self.untaken) {
+            *untaken = untaken.saturating_sub(count);
         }
+        self.taken.notify_all();
+    }
+
+    /// Nobody waits for one that has ended.
+    fn end(&self) {
+        *lock(&self.untaken) = None;
+        self.taken.notify_all();
+    }
+
+    /// Waits until it has taken nearly all that it was given. Gives false for one that takes nothing more.
+    fn is_hungry(&self) -> Result<bool, ExecError> {
+        let mut untaken = lock(&self.untaken);
+        while let Some(before) = *untaken {
+            if before < MAX_UNTAKEN {
+                return Ok(true);
+            }
+            let (after, waited) = self
+                .taken
+                .wait_timeout(untaken, APPETITE)
+                .unwrap_or_else(PoisonError::into_inner);
+            untaken = after;
+            if waited.timed_out() && *untaken == Some(before) {
+                return Err(io::Error::other("the command does not read its input").into());
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Running for InWorld {
+    fn write(&self, bytes: &[u8]) -> Result<(), ExecError> {
+        let tell = |part: &[u8]| {
+            self.call
+                .link
+                .tell(kind::STDIN, self.call.number, part, &[])
+        };
         if bytes.is_empty() {
-            call.tell(kind::STDIN, &[])?;
+            return Ok(tell(&[])?);
+        }
+        for part in bytes.chunks(wire::CHUNK) {
+            if !self.is_hungry()? {
+                return Ok(());
+            }
+            if let Some(untaken) = &mut *lock(&self.untaken) {
+                *untaken += part.len();
+            }
+            tell(part)?;
         }
         Ok(())
     }
 
     fn resize(&self, rows: u32, columns: u32) -> Result<(), ExecError> {
-        Ok(lock(&self.call).tell(kind::RESIZE, &Put::default().u32(rows).u32(columns).0)?)
+        let size = Put::default().u32(rows).u32(columns);
+        Ok(self
+            .call
+            .link
+            .tell(kind::RESIZE, self.call.number, &size.0, &[])?)
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), ExecError> {
+        Ok(self.call.signal(signal)?)
     }
 
     fn next(&self, within: Duration) -> Result<Option<Said>, ExecError> {
-        match lock(&self.call).next(Some(Instant::now() + within)) {
-            Ok(Event::Output(_, bytes)) => Ok(Some(Said::Bytes(bytes))),
-            Ok(Event::Exit { code, .. }) => Ok(Some(Said::Ended(code))),
-            Ok(Event::Failed(why)) => Err(io::Error::other(why).into()),
-            Ok(Event::Gone) => Err(ExecError::Gone(self.world.clone())),
+        match self.call.next(Some(Instant::now() + within)) {
+            Ok(Event::Output(stream, bytes)) => Ok(Some(Said::Bytes(which(stream), bytes))),
+            Ok(Event::Exit { code, .. }) => {
+                self.end();
+                Ok(Some(Said::Ended(code)))
+            }
+            Ok(Event::Taken(count)) => {
+                self.take(count as usize);
+                Ok(None)
+            }
+            Ok(Event::Failed(why)) => {
+                self.end();
+                Err(io::Error::other(why).into())
+            }
+            Ok(Event::Gone) => {
+                self.end();
+                Err(ExecError::Gone(self.world.clone()))
+            }
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
             Err(error) => Err(error.into()),
@@ -884,11 +984,11 @@ impl Terminal for AtTerminal {
     }
 }
 
-impl Drop for AtTerminal {
+impl Drop for InWorld {
     fn drop(&mut self) {
         // As a line that hangs up would; what ignores that is ended.
         for signal in [libc::SIGHUP, libc::SIGKILL] {
-            let _ = lock(&self.call).signal(signal);
+            let _ = self.call.signal(signal);
         }
     }
 }

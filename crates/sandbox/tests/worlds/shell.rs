@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use worldline_sandbox::{Backend, Command, ExecError, Said};
+use worldline_sandbox::{Backend, Command, ExecError, Running, Said, Stream};
 
 use crate::{Play, Promise, quiet, world};
 
@@ -25,7 +25,12 @@ pub(crate) const PROMISES: &[Promise] = &[
         "a_terminal_is_typed_at_resized_and_hung_up",
         a_terminal_is_typed_at_resized_and_hung_up,
     ),
+    (
+        "a_command_reads_what_it_is_given_while_it_runs",
+        a_command_reads_what_it_is_given_while_it_runs,
+    ),
     ("files_go_in_and_out", files_go_in_and_out),
+    ("files_go_by_sftp", files_go_by_sftp),
     (
         "a_server_inside_can_be_reached",
         a_server_inside_can_be_reached,
@@ -70,6 +75,11 @@ fn a_command_has_arguments_an_input_and_an_exit_code(backend: &dyn Backend) {
     assert_eq!(run(&Command::argv(["no-such-program", "x"])).0, 127);
     assert_eq!(run(&Command::argv(["/etc/passwd", "x"])).0, 126);
     assert_eq!(run(&Command::line("kill -TERM $$")).0, 143);
+    // A reader that goes away ends its writer, as everywhere.
+    assert_eq!(
+        run(&Command::line("yes | head -1; echo ${PIPESTATUS[0]}")).1,
+        "y\n141\n"
+    );
     assert!(matches!(
         world.exec(&Command::argv(["a\0b", "c"]), &mut quiet),
         Err(ExecError::NoCommand)
@@ -110,7 +120,7 @@ fn much_output_arrives_whole(backend: &dyn Backend) {
 fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
     let world = world(backend);
     let terminal = world
-        .terminal(&Command::argv(["bash", "--norc", "-i"]), 24, 80)
+        .begin(&Command::argv(["bash", "--norc", "-i"]), Some((24, 80)))
         .unwrap();
     let until = |wanted: &str| {
         let (begun, mut heard) = (Instant::now(), String::new());
@@ -119,7 +129,8 @@ fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
                 begun.elapsed() < Duration::from_secs(20),
                 "{wanted}: {heard}"
             );
-            if let Some(Said::Bytes(bytes)) = terminal.next(Duration::from_millis(100)).unwrap() {
+            if let Some(Said::Bytes(_, bytes)) = terminal.next(Duration::from_millis(100)).unwrap()
+            {
                 heard.push_str(&String::from_utf8_lossy(&bytes));
             }
         }
@@ -137,7 +148,7 @@ fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
         terminal.write(&[3]).unwrap();
         std::thread::sleep(Duration::from_millis(300));
         terminal.write(b"echo $((6 * 7))\n").unwrap();
-        while let Some(Said::Bytes(bytes)) = terminal.next(Duration::from_millis(300)).unwrap() {
+        while let Some(Said::Bytes(_, bytes)) = terminal.next(Duration::from_millis(300)).unwrap() {
             heard.push_str(&String::from_utf8_lossy(&bytes));
         }
     }
@@ -146,12 +157,142 @@ fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
     while world.line("pgrep -c bash").1.trim() != "1" {
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
-    let short = world.terminal(&Command::line("exit 7"), 1, 1).unwrap();
+    let short = world.begin(&Command::line("exit 7"), Some((1, 1))).unwrap();
     let ended = std::iter::repeat_with(|| short.next(Duration::from_secs(5)).unwrap());
     assert_eq!(
         ended.flatten().find(|said| matches!(said, Said::Ended(_))),
         Some(Said::Ended(7))
     );
+}
+
+/// All that it says until it ends, out and error apart, and its exit code.
+fn hear_out(running: &dyn Running) -> (Vec<u8>, Vec<u8>, i32) {
+    let (mut out, mut error) = (Vec::new(), Vec::new());
+    loop {
+        match running.next(Duration::from_secs(20)).unwrap() {
+            Some(Said::Bytes(Stream::Out, bytes)) => out.extend(bytes),
+            Some(Said::Bytes(Stream::Error, bytes)) => error.extend(bytes),
+            Some(Said::Ended(code)) => return (out, error, code),
+            None => {}
+        }
+    }
+}
+
+fn a_command_reads_what_it_is_given_while_it_runs(backend: &dyn Backend) {
+    let world = world(backend);
+    let command = Command::argv(["sh", "-c", "sleep 0.5; tee /tmp/got; echo done >&2; exit 3"]);
+    let running = world.begin(&command, None).unwrap();
+    // More than any pipe or queue holds, so that its writer has to wait for it.
+    let bytes: Vec<u8> = (0..8_000_000u32).map(|at| (at % 249) as u8).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            running.write(&bytes).unwrap();
+            running.write(&[]).unwrap();
+        });
+        let (out, error, code) = hear_out(&*running);
+        assert!(out == bytes, "{} of {} bytes", out.len(), bytes.len());
+        assert_eq!((&error[..], code), (&b"done\n"[..], 3));
+    });
+    assert!(world.read("/tmp/got").unwrap() == bytes);
+    // One that is signalled, and one that is hung up.
+    let sleeper = world.begin(&Command::argv(["sleep", "600"]), None).unwrap();
+    sleeper.signal(15).unwrap();
+    assert_eq!(hear_out(&*sleeper).2, 143);
+    drop(world.begin(&Command::argv(["sleep", "600"]), None).unwrap());
+    world.snapshot(None).unwrap();
+}
+
+fn files_go_by_sftp(backend: &dyn Backend) {
+    let world = world(backend);
+    let sftp = world.sftp().unwrap();
+    let string = |text: &[u8]| [&(text.len() as u32).to_be_bytes(), text].concat();
+    let ask = |kind: u8, parts: &[&[u8]]| {
+        let body = parts.concat();
+        let length = (body.len() as u32 + 1).to_be_bytes();
+        sftp.write(&[&length[..], &[kind], &body].concat()).unwrap();
+        let mut heard = Vec::new();
+        loop {
+            if let Some(length) = heard.first_chunk::<4>() {
+                let end = 4 + u32::from_be_bytes(*length) as usize;
+                if heard.len() >= end {
+                    return heard[4..].to_vec();
+                }
+            }
+            match sftp.next(Duration::from_secs(20)).unwrap() {
+                Some(Said::Bytes(_, bytes)) => heard.extend(bytes),
+                Some(Said::Ended(code)) => panic!("it ended with {code}"),
+                None => {}
+            }
+        }
+    };
+    let number = 7u32.to_be_bytes();
+    let is = |answer: &[u8], code: u8| {
+        assert_eq!((answer[0], answer[8]), (101, code), "{answer:?}");
+    };
+    assert_eq!(ask(1, &[&3u32.to_be_bytes()])[..5], [2, 0, 0, 0, 3]);
+    // Make a file, write it, read it back, look at it.
+    let (name, mode) = ("/tmp/ein ü", [0, 0, 0, 4, 0, 0, 0o1, 0o200u8]);
+    let path = string(name.as_bytes());
+    let opened = ask(3, &[&number, &path, &0x1bu32.to_be_bytes(), &mode]);
+    assert_eq!(opened[0], 102);
+    let handle = &opened[5..];
+    is(&ask(6, &[&number, handle, &[0; 8], &string(b"hello")]), 0);
+    let read = ask(
+        5,
+        &[
+            &number,
+            handle,
+            &[0, 0, 0, 0, 0, 0, 0, 1],
+            &9u32.to_be_bytes(),
+        ],
+    );
+    assert_eq!(read[5..], string(b"ello"));
+    is(
+        &ask(
+            5,
+            &[
+                &number,
+                handle,
+                &[0, 0, 0, 0, 0, 0, 0, 5],
+                &9u32.to_be_bytes(),
+            ],
+        ),
+        1,
+    );
+    is(&ask(4, &[&number, handle]), 0);
+    assert_eq!(world.line("stat -c '%a %s' '/tmp/ein ü'").1, "600 5\n");
+    assert_eq!(ask(17, &[&number, &path])[9..17], 5u64.to_be_bytes());
+    // What is not there, what is nothing, and what makes no sense.
+    is(&ask(17, &[&number, &string(b"/nowhere")]), 2);
+    is(&ask(4, &[&number, handle]), 5);
+    is(&ask(99, &[&number]), 8);
+    is(&ask(3, &[&number, &[0xff; 4]]), 5);
+    // The rest of a folder's life.
+    is(&ask(14, &[&number, &string(b"/tmp/d"), &[0; 4]]), 0);
+    is(&ask(18, &[&number, &path, &string(b"/tmp/d/f")]), 0);
+    is(&ask(20, &[&number, &string(b"f"), &string(b"/tmp/d/l")]), 0);
+    assert_eq!(world.line("cat /tmp/d/l").1, "hello");
+    let folder = ask(11, &[&number, &string(b"/tmp/d")]);
+    let listed = ask(12, &[&number, &folder[5..]]);
+    assert_eq!((listed[0], &listed[5..9]), (104, &4u32.to_be_bytes()[..]));
+    is(&ask(12, &[&number, &folder[5..]]), 1);
+    is(&ask(13, &[&number, &string(b"/tmp/d/f")]), 0);
+    is(&ask(15, &[&number, &string(b"/tmp/d")]), 4);
+    // Confined as every command is.
+    is(
+        &ask(
+            3,
+            &[
+                &number,
+                &string(b"/proc/sys/kernel/hostname"),
+                &2u32.to_be_bytes(),
+                &[0; 4],
+            ],
+        ),
+        3,
+    );
+    drop(sftp);
+    world.snapshot(None).unwrap();
 }
 
 fn files_go_in_and_out(backend: &dyn Backend) {

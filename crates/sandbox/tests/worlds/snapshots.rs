@@ -173,10 +173,16 @@ fn what_cannot_be_kept_is_refused_by_name(backend: &dyn Backend) {
         other => panic!("{what}: {other:?}"),
     };
     world.value("import threading, time, os; go = threading.Event(); t = threading.Thread(target=go.wait); t.start()");
-    refused("2 threads");
+    assert!(matches!(
+        world.snapshot(None),
+        Err(SnapshotError::Threads(2))
+    ));
     world.value("go.set(); t.join()");
     world.line("sleep 60 &");
-    refused("sleep");
+    assert!(matches!(
+        world.snapshot(None),
+        Err(SnapshotError::Processes(names)) if names == ["sleep"]
+    ));
     world.line("pkill sleep; while pgrep -x sleep; do :; done");
     world.value("r, w = os.pipe(); os.write(w, b'x')");
     refused("bytes that nobody has read");

@@ -5,10 +5,9 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use worldline_runtime::{Branching, NewInstance, Note, TtlAction};
+use worldline_runtime::{Branching, NewInstance, Note};
 
-use super::request::{Body, Making, Query, Words, fingerprint, optional};
-use super::snapshots::done;
+use super::request::{Body, Life, Making, Query, Words, done, fingerprint, optional};
 use super::{Answer, Api, view};
 use crate::error::ApiError;
 
@@ -65,6 +64,7 @@ pub(super) async fn one(State(api): State<Api>, Path(id): Path<String>) -> Answe
 /// `DELETE /instance/{id}`
 pub(super) async fn stop(State(api): State<Api>, Path(id): Path<String>) -> Answer {
     api.services.forget(&id);
+    api.keys.forget(&id);
     api.blocking(move |worlds| worlds.stop(&id)).await?;
     Ok(done())
 }
@@ -101,7 +101,10 @@ pub(super) async fn snapshot(
     let note = optional::<Making>(&body)?.note(&query);
     let request = fingerprint(&format!("snapshot of {id}"), &query, &body);
     api.once(&headers, request, move |worlds| {
-        Ok(view::snapshot(worlds, &worlds.snapshot(&id, &note)?))
+        let mut kept = view::snapshot(worlds, &worlds.snapshot(&id, &note)?);
+        // As the short route calls it.
+        kept["snapshot_id"] = kept["id"].clone();
+        Ok(kept)
     })
     .await
 }
@@ -140,25 +143,18 @@ pub(super) async fn set_metadata(
     Path(id): Path<String>,
     body: Body,
 ) -> Answer {
-    let Words(metadata) = optional(&body?)?;
-    api.blocking(move |worlds| worlds.set_metadata(&id, metadata))
-        .await?;
-    Ok(done())
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Life {
-    ttl_seconds: Option<u64>,
-    ttl_action: Option<TtlAction>,
+    api.set(body, move |worlds, Words(metadata)| {
+        worlds.set_metadata(&id, metadata)
+    })
+    .await
 }
 
 /// `POST /instance/{id}/ttl`
 pub(super) async fn set_ttl(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
-    let life: Life = optional(&body?)?;
-    api.blocking(move |worlds| worlds.set_ttl(&id, life.ttl_seconds, life.ttl_action))
-        .await?;
-    Ok(done())
+    api.set(body, move |worlds, life: Life| {
+        worlds.set_ttl(&id, life.ttl_seconds, life.ttl_action)
+    })
+    .await
 }
 
 #[derive(Default, Deserialize)]
@@ -174,8 +170,24 @@ pub(super) async fn set_wake_on(
     Path(id): Path<String>,
     body: Body,
 ) -> Answer {
-    let wake: Wake = optional(&body?)?;
-    api.blocking(move |worlds| worlds.set_wake_on(&id, wake.wake_on_ssh, wake.wake_on_http))
-        .await?;
-    Ok(done())
+    api.set(body, move |worlds, wake: Wake| {
+        worlds.set_wake_on(&id, wake.wake_on_ssh, wake.wake_on_http)
+    })
+    .await
+}
+
+/// `GET /instance/{id}/ssh/key`
+pub(super) async fn ssh_key(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    key_of(&api, &id, false)
+}
+
+/// `POST /instance/{id}/ssh/key`: the former one opens nothing any more.
+pub(super) async fn new_ssh_key(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    key_of(&api, &id, true)
+}
+
+fn key_of(api: &Api, id: &str, anew: bool) -> Answer {
+    api.worlds.instance(id)?;
+    let key = api.keys.get(id, anew).map_err(ApiError::host)?;
+    Ok(Json(json!(key)))
 }

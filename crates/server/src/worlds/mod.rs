@@ -12,6 +12,7 @@ mod request;
 mod services;
 mod short;
 mod snapshots;
+mod ssh;
 mod view;
 
 use std::sync::Arc;
@@ -23,23 +24,22 @@ use axum::routing::{delete, get, post};
 use serde_json::Value;
 use worldline_runtime::{Blame, Runtime, WorldError};
 
+use crate::access::Access;
 use crate::error::ApiError;
 use crate::limits::{MAX_FILE, MAX_WORLD_BODY};
 use services::Services;
+use ssh::{Gateway, InstanceKeys};
 
 /// What the handlers here share.
 #[derive(Clone)]
-struct Api {
+pub(crate) struct Api {
     worlds: Runtime,
     services: Arc<Services>,
+    keys: Arc<InstanceKeys>,
 }
 
 /// The calls. They expect to be behind the guard.
-pub(crate) fn router(worlds: Runtime) -> Router {
-    let api = Api {
-        worlds,
-        services: Arc::default(),
-    };
+pub(crate) fn router(api: Api) -> Router {
     let files = Router::new()
         .route("/v1/worlds/{id}/files", get(own::read).put(own::write))
         .layer(DefaultBodyLimit::max(MAX_FILE));
@@ -70,10 +70,14 @@ pub(crate) fn router(worlds: Runtime) -> Router {
         .route("/instance/{id}/wake-on", post(instances::set_wake_on))
         .route("/instance/{id}/exec", post(exec::plain))
         .route("/instance/{id}/exec/sse", post(exec::streamed))
+        .route(
+            "/instance/{id}/ssh/key",
+            get(instances::ssh_key).post(instances::new_ssh_key),
+        )
         .route("/instance/{id}/http", post(services::add))
         .route("/instance/{id}/http/{name}", delete(services::remove))
         .route("/v1/sandboxes", post(short::create))
-        .route("/v1/sandboxes/{id}/snapshots", post(short::snapshot))
+        .route("/v1/sandboxes/{id}/snapshots", post(instances::snapshot))
         .route("/v1/sandboxes/{id}/execute", post(short::execute))
         .route("/v1/worlds/tree", get(own::tree))
         .route("/v1/worlds/metrics", get(own::metrics))
@@ -95,6 +99,23 @@ pub(crate) fn router(worlds: Runtime) -> Router {
 type Answer = Result<axum::Json<Value>, ApiError>;
 
 impl Api {
+    pub(crate) fn new(worlds: Runtime) -> Self {
+        Self {
+            worlds,
+            services: Arc::default(),
+            keys: Arc::default(),
+        }
+    }
+
+    /// The same worlds over SSH.
+    pub(crate) fn gateway(&self, access: Arc<Access>) -> Gateway {
+        Gateway {
+            worlds: self.worlds.clone(),
+            access,
+            keys: Arc::clone(&self.keys),
+        }
+    }
+
     /// Does something that waits, off the async threads.
     async fn blocking<T: Send + 'static>(
         &self,

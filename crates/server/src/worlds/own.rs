@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worldline_runtime::{Metadata, WorldError};
 
-use super::request::{Body, Query, optional};
-use super::snapshots::done;
+use super::request::{Body, Query, done, optional};
 use super::{Answer, Api};
 use crate::error::ApiError;
 

@@ -11,6 +11,11 @@ use worldline_runtime::{Metadata, NewInstance, Note, Runtime, SizesAsked, TtlAct
 use super::{Answer, Api};
 use crate::error::ApiError;
 
+/// What setters and removers answer.
+pub(super) fn done() -> axum::Json<Value> {
+    axum::Json(serde_json::json!({}))
+}
+
 /// A body as it came, or why it did not.
 pub(super) type Body = Result<Bytes, BytesRejection>;
 
@@ -42,6 +47,14 @@ fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::Error> {
 #[derive(Default, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Words(#[serde(deserialize_with = "words")] pub(super) Metadata);
+
+/// The body of a call that sets a time to live; a snapshot has no action.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Life {
+    pub(super) ttl_seconds: Option<u64>,
+    pub(super) ttl_action: Option<TtlAction>,
+}
 
 /// Everything that a snapshot or world is made with; each call looks at its part.
 #[derive(Default, Deserialize)]
@@ -177,6 +190,17 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Query {
 }
 
 impl Api {
+    /// Sets what a body says, and answers nothing more.
+    pub(super) async fn set<T: DeserializeOwned + Default + Send + 'static>(
+        &self,
+        body: Body,
+        work: impl FnOnce(&Runtime, T) -> Result<(), worldline_runtime::WorldError> + Send + 'static,
+    ) -> Answer {
+        let asked: T = optional(&body?)?;
+        self.blocking(move |worlds| work(worlds, asked)).await?;
+        Ok(done())
+    }
+
     /// Makes something, once for each idempotency key: the same key and request get the same answer.
     pub(super) async fn once(
         &self,

@@ -10,13 +10,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use worldline_runtime::{Runtime, Service, WorldError};
 
-use super::request::{Body, optional};
-use super::snapshots::done;
-use super::{Answer, Api, view};
+use super::request::{Body, done, optional};
+use super::{Answer, Api, ssh, view};
 use crate::error::ApiError;
 
 /// The listeners, by world and name.
@@ -68,13 +67,10 @@ pub(super) async fn add(State(api): State<Api>, Path(id): Path<String>, body: Bo
             detail,
         ));
     }
-    let internal = |error: std::io::Error| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "host", error.to_string())
-    };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
-        .map_err(internal)?;
-    let url = format!("http://{}", listener.local_addr().map_err(internal)?);
+        .map_err(ApiError::host)?;
+    let url = format!("http://{}", listener.local_addr().map_err(ApiError::host)?);
     let (name, port) = (asked.name, asked.port);
     let service = Service {
         name: name.clone(),
@@ -105,24 +101,13 @@ pub(super) async fn remove(
 /// Carries connections to a world until it has ended.
 async fn carry(listener: TcpListener, worlds: Runtime, id: String, port: u16) {
     while let Ok((mut outside, _)) = listener.accept().await {
-        let (worlds, id) = (worlds.clone(), id.clone());
-        let inside = tokio::task::spawn_blocking(move || {
-            let stream = worlds.connect(&id, port)?;
-            stream
-                .set_nonblocking(true)
-                .map(|()| stream)
-                .map_err(|error| WorldError::Exec(error.into()))
-        });
-        match inside.await {
-            Ok(Ok(stream)) => {
-                let Ok(mut inside) = TcpStream::from_std(stream) else {
-                    continue;
-                };
+        match ssh::connect(worlds.clone(), id.clone(), port).await {
+            Ok(mut inside) => {
                 tokio::spawn(async move { copy_bidirectional(&mut outside, &mut inside).await });
             }
-            Ok(Err(WorldError::NoInstance(_))) | Err(_) => return,
+            Err(WorldError::NoInstance(_)) => return,
             // Nothing listens there yet, or the world is paused: whoever called sees a closed connection.
-            Ok(Err(error)) => tracing::debug!(%error, "a connection to a world was not carried"),
+            Err(error) => tracing::debug!(%error, "a connection to a world was not carried"),
         }
     }
 }

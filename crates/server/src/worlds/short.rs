@@ -55,25 +55,6 @@ pub(super) async fn create(
     created.await
 }
 
-/// `POST /v1/sandboxes/{id}/snapshots`
-pub(super) async fn snapshot(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    query: Query,
-    body: Body,
-) -> Answer {
-    let body = body?;
-    let note = optional::<Making>(&body)?.note(&query);
-    let request = fingerprint(&format!("sandbox {id}"), &query, &body);
-    let kept = api.once(&headers, request, move |worlds| {
-        let mut kept = view::snapshot(worlds, &worlds.snapshot(&id, &note)?);
-        kept["snapshot_id"] = kept["id"].clone();
-        Ok(kept)
-    });
-    kept.await
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Execute {

@@ -3,18 +3,12 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use worldline_runtime::NewSnapshot;
 
-use super::request::{Body, Making, Query, Words, fingerprint, optional};
+use super::request::{Body, Life, Making, Query, Words, done, fingerprint, optional};
 use super::{Answer, Api, view};
 use crate::error::ApiError;
-
-/// What setters and removers answer.
-pub(super) fn done() -> Json<Value> {
-    Json(json!({}))
-}
 
 /// `GET /image`
 pub(super) async fn images(State(api): State<Api>) -> Answer {
@@ -86,24 +80,18 @@ pub(super) async fn set_metadata(
     Path(id): Path<String>,
     body: Body,
 ) -> Answer {
-    let Words(metadata) = optional(&body?)?;
-    api.blocking(move |worlds| worlds.set_snapshot_metadata(&id, metadata))
-        .await?;
-    Ok(done())
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Life {
-    ttl_seconds: Option<u64>,
+    api.set(body, move |worlds, Words(metadata)| {
+        worlds.set_snapshot_metadata(&id, metadata)
+    })
+    .await
 }
 
 /// `POST /snapshot/{id}/ttl`
 pub(super) async fn set_ttl(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
-    let life: Life = optional(&body?)?;
-    api.blocking(move |worlds| worlds.set_snapshot_ttl(&id, life.ttl_seconds))
-        .await?;
-    Ok(done())
+    api.set(body, move |worlds, life: Life| {
+        worlds.set_snapshot_ttl(&id, life.ttl_seconds)
+    })
+    .await
 }
 
 /// `POST /snapshot/{id}/boot`
