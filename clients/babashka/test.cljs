@@ -4,8 +4,9 @@
 (let [base (world/create-world {:metadata {:from "clojure"}})
       _ (world/execute-in-verse (:id base) "x = 41")
       verses (world/push-down base)
-      values (map #(:value (world/execute-in-verse (:world-id %) (str "x + " (:trit %))))
-                  ((juxt :verse-nash :verse-optimal :verse-chaos) verses))
+      values (let [three ((juxt :verse-nash :verse-optimal :verse-chaos) verses)
+                   told (world/execute-in-verses (into {} (map (juxt :world-id #(str "x + " (:trit %))) three)))]
+               (map #(:value (get told (:world-id %))) three))
       pulled (world/pull-up (assoc-in verses [:verse-nash :balance] 5) :optimal)
       told {:values values
             :gf3-sum (:gf3-sum verses)

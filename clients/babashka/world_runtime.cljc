@@ -16,24 +16,38 @@
   #?(:org.babashka/nbb (aget js/process.env name)
      :default (System/getenv name)))
 
+#?(:org.babashka/nbb
+   (def ^:private max-answer "Bytes of answers that are read, at most." (* 64 1024 1024)))
+
 (def ^:private address (or (variable "WORLDLINE_URL") "http://127.0.0.1:7777"))
 
-(defn- post
-  "One request and its answer, errors as {:error_code … :detail …}."
-  [path body]
-  (let [token (or (variable "MORPH_API_KEY") "none")
-        url (str address path)]
+#?(:org.babashka/nbb
+   ;; Node has no request that waits for its answer, so a Node of its own makes them. What they say goes
+   ;; through a pipe, because arguments can be seen by others.
+   (def ^:private client
+     "const calls = JSON.parse(require('fs').readFileSync(0));
+      const call = async ({url, headers, body}) => (await fetch(url, {method: 'POST', headers, body})).json();
+      Promise.all(calls.map(call)).then((answers) => process.stdout.write(JSON.stringify(answers)));"))
+
+(defn- post-all
+  "Requests, made at once, and their answers, errors as {:error_code … :detail …}."
+  [requests]
+  (let [headers {"Authorization" (str "Bearer " (or (variable "MORPH_API_KEY") "none"))}]
     #?(:org.babashka/nbb
-       ;; Node has no request that waits for its answer, so curl makes it; the token goes through a pipe,
-       ;; because arguments can be seen by others.
-       (let [config (str "header = \"Authorization: Bearer " token "\"\n")
-             args #js ["--silent" "--show-error" "--config" "-" "--json" (js/JSON.stringify (clj->js body)) url]]
-         (js->clj (js/JSON.parse (execFileSync "curl" args #js {:input config :encoding "utf8"})) :keywordize-keys true))
+       (let [calls (for [[path body] requests]
+                     {:url (str address path) :headers headers :body (js/JSON.stringify (clj->js body))})
+             options #js {:input (js/JSON.stringify (clj->js calls)) :encoding "utf8" :maxBuffer max-answer}]
+         (js->clj (js/JSON.parse (execFileSync js/process.execPath #js ["-e" client] options)) :keywordize-keys true))
        :default
-       (json/parse-string (:body (http/post url {:headers {"Authorization" (str "Bearer " token)}
-                                                 :body (json/generate-string body)
-                                                 :throw false}))
-                          true))))
+       (let [call (fn [[path body]]
+                    (future (http/post (str address path)
+                                       {:headers headers :body (json/generate-string body) :throw false})))]
+         (mapv #(json/parse-string (:body (deref %)) true) (mapv call requests))))))
+
+(defn- post
+  "One request and its answer."
+  [path body]
+  (first (post-all [[path body]])))
 
 (defn create-world
   "A new world: {:snapshot_id … :metadata … :seed …}, all of which may be left out."
@@ -64,6 +78,13 @@
   "Runs Python in a world: {:status … :output … :exit_code …}."
   [world-id code]
   (post (str "/v1/sandboxes/" world-id "/execute") {:code code}))
+
+(defn execute-in-verses
+  "Runs Python in several worlds at once: {world-id code}; gives {world-id answer}."
+  [codes]
+  (zipmap (keys codes)
+          (post-all (for [[world-id code] codes]
+                      [(str "/v1/sandboxes/" world-id "/execute") {:code code}]))))
 
 (defn pull-up
   "Names the winner among verses and those that collapse; :wev is what the losers' :balance comes to."

@@ -4,6 +4,7 @@ WORLDLINE names the command to test. Run with the Python that has `requirements.
     python test_client.py -v
 """
 
+import ast
 import asyncio
 import json
 import os
@@ -536,6 +537,50 @@ class Verses(WithServer, unittest.TestCase):
         self.assertNotEqual(say("world", "exec", world, "true").returncode, 0)
 
 
+class Examples(WithServer, unittest.TestCase):
+    """`examples/`: the world runtime's own, each told as `VERSE PAYOFFS`, and where the base stands."""
+
+    def told(self, *command):
+        environment = {**os.environ, "WORLDLINE_URL": self.server.url}
+        environment["PYTHONPATH"] = str(ROOT / "clients" / "python")
+        environment["PATH"] = f"{Path(WORLDLINE).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, cwd=ROOT / "examples")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+    def check(self, told):
+        """Three strategies of one moment, each in a world of its own, and a base that stands where it stood."""
+        verses = {verse: ast.literal_eval(told[verse]) for verse in ("nash", "optimal", "chaos")}
+        strategies = [verses[verse]["strategy"] for verse in ("nash", "optimal", "chaos")]
+        self.assertEqual(strategies, ["selfish", "cooperative", "random"])
+        self.assertEqual({one["frame"] for one in verses.values()}, {300})
+        self.assertEqual(len({one["chain"] for one in verses.values()}), 3)
+        self.assertLess(verses["nash"]["welfare"], verses["optimal"]["welfare"])
+        self.assertIn("frame 0", told["base"])
+
+    def test_three_verses_in_python(self):
+        self.check(self.told(sys.executable, "three_verses.py"))
+
+    def test_three_verses_on_the_command_line(self):
+        self.check(self.told("sh", "three_verses.sh"))
+
+    @unittest.skipUnless(NBB.exists(), "no Clojure: `npm ci` in clients/babashka")
+    def test_three_verses_and_the_other_examples_in_clojure(self):
+        told = self.told(str(NBB), "--classpath", str(ROOT / "clients" / "babashka"), "three_verses.cljs")
+        self.check(told)
+        self.assertEqual((told["winner"], told["validated"]), ("optimal", "ok"))
+
+    def test_a_player_is_branched_in_the_middle_of_a_match(self):
+        world = self.start().id
+        first = self.server.cell(world, "data = load_universe('micro'); evolve('selfish', frames=60)")
+        self.assertEqual(first["status"], "ok", first)
+        moment = self.server.call("POST", f"/v1/sandboxes/{world}/snapshots", {})[1]["snapshot_id"]
+        branches = [self.server.call("POST", "/v1/sandboxes", {"snapshot_id": moment})[1]["id"] for _ in range(2)]
+        ends = [self.server.cell(id, "evolve('selfish', frames=60)")["value"] for id in [world, *branches]]
+        self.assertEqual(len(set(ends)), 1, "the same strategy leads to the same bytes in every branch")
+        self.assertNotEqual(ends[0], first["value"])
+
+
 class MadeUp(WithServer, unittest.TestCase):
     """Alone with its server, which ends with more worlds than anyone asked for on purpose."""
 
@@ -561,7 +606,8 @@ class Restart(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             server = self.serve(folder)
             base = server.call("POST", "/v1/sandboxes", {})[1]["id"]
-            server.cell(base, "x = list(range(1000))")
+            server.cell(base, "x = list(range(1000)); data = load_universe('micro'); evolve('random', frames=30)")
+            chain = server.cell(base, "data.world.chain")["value"]
             moment = server.call("POST", f"/v1/sandboxes/{base}/snapshots", {"name": "pre-event"})[1]["snapshot_id"]
             while not server.call("GET", f"/snapshot/{moment}")[1]["durable"]:
                 time.sleep(0.05)
@@ -570,6 +616,8 @@ class Restart(unittest.TestCase):
             self.assertEqual(server.call("GET", f"/instance/{base}")[0], 404)
             again = server.call("POST", "/v1/sandboxes", {"snapshot_id": moment})[1]["id"]
             self.assertEqual(server.cell(again, "sum(x)")["value"], "499500")
+            self.assertEqual(server.cell(again, "data.world.chain")["value"], chain)
+            self.assertEqual(server.cell(again, "evolve('selfish', frames=30)")["status"], "ok")
             late = server.call("POST", f"/v1/sandboxes/{again}/snapshots", {})[1]["snapshot_id"]
             server.sound(self)
             # A server that is told to stop keeps what it has not kept yet.

@@ -17,6 +17,8 @@ it there and tests it. The wheel stays in cargo's target folder, under wheels.";
 
 /// The package's folder.
 const PACKAGE: &str = "clients/python";
+/// Where the package looks for cartridges by name.
+const SHELF: &str = "worldline/worlds";
 /// The package's crate, a workspace of its own.
 pub(crate) const MANIFEST: &str = "clients/python/Cargo.toml";
 
@@ -86,6 +88,34 @@ fn wheel(python: &Path) -> Outcome<PathBuf> {
     built
         .map(|entry| entry.path())
         .ok_or_else(|| format!("maturin left no wheel in {}", folder.display()))
+}
+
+/// The package as a folder for the images of worlds, with the shipped cartridges in it.
+pub(crate) fn packages() -> Outcome<PathBuf> {
+    let python = builder()?;
+    let wheel = wheel(&python)?;
+    let folder = env::target()?.join("image-packages");
+    let at = |error: std::io::Error| format!("{}: {error}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(at)?;
+    }
+    let mut unpack = Command::new(&python);
+    unpack
+        .args(["-m", "zipfile", "-e"])
+        .arg(&wheel)
+        .arg(&folder);
+    run::finish(&mut unpack)?;
+    let shelf = folder.join(SHELF);
+    fs::create_dir(&shelf).map_err(at)?;
+    for entry in fs::read_dir(env::root().join("worlds"))
+        .map_err(at)?
+        .flatten()
+    {
+        if entry.path().extension() == Some(OsStr::new("cart")) {
+            fs::copy(entry.path(), shelf.join(entry.file_name())).map_err(at)?;
+        }
+    }
+    Ok(folder)
 }
 
 /// Builds the package and tests it. Skipped, with the reason, where there is no Python.

@@ -1,7 +1,7 @@
 //! What code worlds need beside the compiler, and a server that has it all: `cargo xtask worlds`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::env::{self, Outcome};
@@ -12,7 +12,8 @@ const HELP: &str = "\
 cargo xtask worlds [--setup] [--port N]
 
 Fetches DuckDB's library through npm, builds the `worldline` command with code worlds, makes
-the default image from Debian packages, and starts the server on loopback. Ctrl-C stops it.
+the default image from Debian packages and the Python package, and starts the server on
+loopback. Ctrl-C stops it.
 
   --setup   fetch the library and stop
   --port N  listen on this port (default 7777)";
@@ -47,15 +48,26 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     run::step("duckdb", duckdb)?;
     let worldline = run::step("worldline command", build)?;
-    run::step("image", || {
-        run::finish(Command::new(&worldline).args(["image", "build"]))
-    })?;
+    run::step("image", || image(&worldline))?;
     play::become_server(play::arcade(&worldline, port, false))
 }
 
 /// Builds the command with code worlds. Answers its path.
 fn build() -> Outcome<PathBuf> {
     play::build(&["--features", "worlds"])
+}
+
+/// The default image, with the Python package where there is a Python to build it with.
+fn image(worldline: &Path) -> Outcome {
+    let mut command = Command::new(worldline);
+    command.args(["image", "build"]);
+    match python::packages() {
+        Ok(folder) => {
+            command.arg("--packages").arg(folder);
+        }
+        Err(reason) => println!("SKIPPED the image's package `worldline`: {reason}"),
+    }
+    run::finish(&mut command)
 }
 
 /// DuckDB's library in the cache, through npm, which checks it against the lock file.
@@ -105,7 +117,7 @@ pub(crate) fn client() -> Outcome<Tally> {
         println!("SKIPPED the Morph client's test: this host runs no code worlds (above)");
         return Ok(Tally::SKIPPED);
     }
-    run::finish(Command::new(&worldline).args(["image", "build"]))?;
+    image(&worldline)?;
     site::install(&env::root().join("clients").join("babashka"))?;
     let mut command = Command::new(python);
     command

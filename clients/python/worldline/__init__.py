@@ -15,10 +15,10 @@ an import.
 
 import importlib
 
-from .client import MorphSandbox, WorldlineError
-
-# Loaded when they are first asked for: the client alone needs neither NumPy nor the engine.
-_ENGINE = {
+# Loaded when they are first asked for: the client alone needs neither NumPy nor the engine, and a code
+# world needs no client.
+_MODULES = {
+    "client": ["MorphSandbox", "WorldlineError"],
     "world": ["Button", "CartridgeError", "FrameError", "InputsError", "Pad", "Player", "StartError", "World"],
     "universe": [
         "Universe",
@@ -30,11 +30,11 @@ _ENGINE = {
     ],
 }
 
-__all__ = ["MorphSandbox", "WorldlineError", *(name for names in _ENGINE.values() for name in names)]
+__all__ = [name for names in _MODULES.values() for name in names]
 
 
 def __getattr__(name):
-    for module, names in _ENGINE.items():
+    for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -190,7 +190,7 @@ def evolve(strategy=None, frames=FRAMES, universe=None):
         "strategy": strategy,
         "frame": int(universe.world.state["frame"]),
         "payoffs": payoffs,
-        "welfare": sum(payoffs),
+        "welfare": round(sum(payoffs), 3),
         "chain": universe.world.chain,
     }
 

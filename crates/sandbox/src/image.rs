@@ -3,7 +3,10 @@
 //!
 //! The default one is made of Debian packages, through the ordinary clients `apt-get` and `dpkg-deb`:
 //! `image/default.lock` names each file with its SHA-256, and a package that differs is refused. No
-//! script of a package is run. Any image in the OCI layout can be imported beside it.
+//! script of a package is run. Python packages of one's own can be added to an image, and any image in the OCI
+//! layout can be imported beside it.
+
+mod extend;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -184,6 +187,9 @@ pub enum ImageError {
         /// The end of what it printed.
         output: String,
     },
+    /// A folder of packages has more than files.
+    #[error("{0} is neither a file nor a folder: packages for an image are files in folders")]
+    Package(String),
     /// The archive is not an OCI image of one Linux root.
     #[error("the archive is not an image in the OCI layout: {0}")]
     Archive(String),
@@ -376,11 +382,28 @@ impl Images {
         fs::create_dir_all(&place).map_err(io_error("making a folder"))?;
         fs::rename(root, place.join("root")).map_err(io_error("moving the root"))?;
         // Written last: a folder without it is no image.
-        let about = serde_json::to_vec_pretty(&image)
-            .map_err(|error| io_error("describing the image")(error.into()))?;
-        fs::write(place.join("image.json"), about).map_err(io_error("describing the image"))?;
+        describe(&image)?;
         Ok(image)
     }
+
+    /// Makes an image at least as new as that: of several of one name, the newest is meant.
+    fn date(&self, mut image: Image, least: u64) -> Result<Image, ImageError> {
+        let newest = self.list().into_iter().find(|one| one.name == image.name);
+        let newest = newest.filter(|newest| newest.digest != image.digest);
+        let least = newest.map_or(least, |newest| least.max(newest.created + 1));
+        if image.created < least {
+            image.created = least;
+            describe(&image)?;
+        }
+        Ok(image)
+    }
+}
+
+/// Writes down what an image is, beside its root.
+fn describe(image: &Image) -> Result<(), ImageError> {
+    let writing = io_error("describing the image");
+    let about = serde_json::to_vec_pretty(image).map_err(|error| writing(error.into()))?;
+    fs::write(image.root.with_file_name("image.json"), about).map_err(writing)
 }
 
 fn read(place: &Path) -> Option<Image> {

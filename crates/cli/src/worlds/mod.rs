@@ -510,6 +510,9 @@ pub(crate) enum ImageCommand {
         /// Take the packages that the mirror has now, not the locked ones
         #[arg(long)]
         latest: bool,
+        /// A folder of Python packages that the image has too
+        #[arg(long, value_name = "FOLDER")]
+        packages: Option<PathBuf>,
     },
     /// Take in an image in the OCI layout, as an archive
     Import {
@@ -532,8 +535,11 @@ pub(crate) fn image(command: ImageCommand) -> Result<ExitCode> {
                 print::images(&all);
             }
         }
-        ImageCommand::Build { latest } => {
-            let image = images.build(latest, &mut |step| eprintln!("{step}"))?;
+        ImageCommand::Build { latest, packages } => {
+            let mut image = images.build(latest, &mut |step| eprintln!("{step}"))?;
+            if let Some(folder) = packages {
+                image = images.extend(&image, &folder)?;
+            }
             println!("{} {}", image.name, image.digest);
         }
         ImageCommand::Import { name, archive } => {

@@ -9,6 +9,10 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+/// Requests of `arch_prctl` for registers that a process has only with the kernel's permission.
+const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+const ARCH_REQ_XCOMP_GUEST_PERM: u64 = 0x1025;
+
 /// All that an interpreter, a shell, a compiler and a small server need, and nothing that reaches the
 /// kernel's administration: no mounts, modules, keys, namespaces, tracing, `bpf`, `io_uring`,
 /// `userfaultfd`, `perf`, or handles of files.
@@ -148,6 +152,15 @@ pub(super) fn compile() -> Result<Vec<u8>, seccompiler::BackendError> {
         )?])
     };
     allowed.insert(libc::SYS_ioctl, vec![ioctl(libc::TIOCSTI)?]);
+    // The permission for tile registers (AMX) is a process's own: a branch is another process, and would end
+    // at its first such instruction. Programs that are refused it compute without.
+    let other_than =
+        |value: u64| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
+    let registers = SeccompRule::new(vec![
+        other_than(ARCH_REQ_XCOMP_PERM)?,
+        other_than(ARCH_REQ_XCOMP_GUEST_PERM)?,
+    ])?;
+    allowed.insert(libc::SYS_arch_prctl, vec![registers]);
     for absent in ABSENT {
         allowed.remove(absent);
     }

@@ -44,6 +44,10 @@ pub(crate) const PROMISES: &[Promise] = &[
         the_fiftieth_generation_is_as_fast_as_the_first,
     ),
     (
+        "registers_that_a_branch_would_lose_are_not_granted",
+        registers_that_a_branch_would_lose_are_not_granted,
+    ),
+    (
         "packages_can_be_written_and_loaded_in_branches",
         packages_can_be_written_and_loaded_in_branches,
     ),
@@ -288,6 +292,13 @@ fn the_fiftieth_generation_is_as_fast_as_the_first(backend: &dyn Backend) {
     // The best of each ten: the machine that runs this may be busy with other things.
     let best = |range: std::ops::Range<usize>| times[range].iter().min().unwrap().as_secs_f64();
     assert!(best(40..50) < best(0..10) * 2.0 + 0.01, "{times:?}");
+}
+
+/// The permission for tile registers is one process's. A library that had it in the parent computed on in
+/// the branch, and ended it with a signal.
+fn registers_that_a_branch_would_lose_are_not_granted(backend: &dyn Backend) {
+    let asked = "import ctypes; ctypes.CDLL(None).syscall(158, 0x1023, 18)";
+    assert_eq!(world(backend).value(asked), "-1");
 }
 
 fn packages_can_be_written_and_loaded_in_branches(backend: &dyn Backend) {
