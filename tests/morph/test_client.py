@@ -581,6 +581,109 @@ class Examples(WithServer, unittest.TestCase):
         self.assertNotEqual(ends[0], first["value"])
 
 
+class Triads(WithServer, unittest.TestCase):
+    """The five triads of skills, -1 ⊗ 0 ⊗ +1 each, by their tags: what can be computed, as commands. The
+    extractable value of [Core] and the walk of [Tracing] as commands follow with the verses."""
+
+    def say(self, *words, code=0):
+        done = self.server.command("world", *words)
+        self.assertEqual(done.returncode, code, (words, done.stdout, done.stderr))
+        return done.stdout.strip()
+
+    def told(self, *words, code=0):
+        return json.loads(self.say(*words, "--json", code=code))
+
+    def made(self, code):
+        world = self.say("create")
+        self.addCleanup(self.server.command, "world", "rm", world)
+        self.say("exec", world, "-c", code)
+        return world
+
+    def verses(self, world, count=3):
+        children = [one["id"] for one in self.told("branch", world, "-n", str(count))["instances"]]
+        self.addCleanup(self.server.command, "world", "rm", *children)
+        return children
+
+    def test_core(self):
+        # ramanujan-expander: the worlds as peers, and graphs whose eigenvalues are known.
+        world = self.made("x = 1")
+        peers = {world, *self.verses(world)}
+        everybody = [one["id"] for one in self.told("list")]
+        degree = 2 if len(everybody) % 2 else 3
+        edges = [line.split() for line in self.say("graph", "--degree", str(degree)).splitlines()]
+        self.assertLessEqual(peers, {name for edge in edges for name in edge})
+        self.assertEqual(len(edges), len(everybody) * degree // 2)
+        spectrum = self.told("graph", "--spectral", "--peers", "4")
+        self.assertEqual((spectrum["connected"], spectrum["ramanujan"]), (True, True))
+        self.assertAlmostEqual(spectrum["lambda"], 1)
+        with tempfile.TemporaryDirectory() as folder:
+            ring = Path(folder) / "prism"
+            prism = [f"{at} {(at + 1) % 20}\na{at} a{(at + 1) % 20}\n{at} a{at}" for at in range(20)]
+            ring.write_text("\n".join(prism))
+            spectrum = self.told("graph", "--spectral", "--edges", str(ring), code=1)
+            self.assertGreater(spectrum["lambda"], spectrum["bound"])
+        self.assertIn("their product is even", self.server.command("world", "graph", "--peers", "5").stderr)
+        # world-extractable value needs costs that differ: the same moment under two strategies.
+        worths = []
+        for verse, strategy in zip(self.verses(world, 2), ["selfish", "cooperative"]):
+            told = self.say("exec", verse, "-c", f"load_universe(); strategy = '{strategy}'; evolve(frames=200)['welfare']")
+            worths.append(float(told))
+        self.assertLess(worths[0], worths[1])
+
+    def test_branching(self):
+        world = self.made("x = 1")
+        one, other, _ = self.verses(world)
+        self.assertEqual(len(self.say("path", one, other).split()), 3)
+        there, back, same = (self.told("distance", *pair)["distance"] for pair in [(one, other), (other, one), (one, one)])
+        self.assertEqual((there, same), (back, 0))
+        child = self.verses(one)[0]
+        far, near, on = (self.told("distance", *pair)["distance"] for pair in [(world, child), (world, one), (one, child)])
+        self.assertLessEqual(far, near + on)
+        self.say("check", "gf3")
+        self.assertIn("balance", self.server.command("world", "branch", world, "-n", "2", "--trits=1,1").stderr)
+
+    def test_cobordism(self):
+        world = self.made("import os, random, numpy; data = load_universe('micro')")
+        steps = ["-c", "[random.random(), float(numpy.random.random())]", "-c", "evolve('random', frames=60)"]
+        told = self.told("verify", "spi", world, "-n", "4", "--seed", "1069", *steps)
+        self.assertEqual(told["serial"], told["parallel"])
+        self.assertEqual((told["holds"], told["serial"]["count"]), (True, 4))
+        self.assertEqual(told, self.told("verify", "spi", world, "-n", "4", "--seed", "1069", *steps))
+        self.assertNotEqual(told["serial"], self.told("verify", "spi", world, "-n", "4", "--seed", "1070", *steps)["serial"])
+        # What no seed decides is found out.
+        self.assertIn("NOT", self.say("verify", "spi", world, "-c", "os.urandom(8)", code=1))
+        self.say("receipt", "verify")
+
+    def test_tracing(self):
+        world = self.made("data = load_universe('micro')")
+        before = self.say("exec", world, "-c", "data.world.chain")
+        nash, optimal, chaos = self.verses(world)
+        made = self.say("exec", chaos, "-c", "generate_proposals()")
+        merged = self.say("exec", optimal, "-c", f"coordinate_proposals({made}, generate_proposals())")
+        self.assertEqual(len(ast.literal_eval(merged)), 6)
+        self.assertEqual(self.say("exec", nash, "-c", f"validate_proposals({merged})"), merged)
+        forged = merged.replace("'payoffs': [400.0", "'payoffs': [401.0", 1)
+        self.assertEqual(len(ast.literal_eval(self.say("exec", nash, "-c", f"validate_proposals({forged})"))), 5)
+        # The observer has seen it all, and nothing changed by that.
+        seen = self.told("trace", chaos)["rows"]
+        self.assertEqual([row[2] for row in seen], ["generate_proposals()"])
+        self.assertEqual(self.told("trace", chaos)["rows"], seen)
+        self.assertEqual(self.say("exec", world, "-c", "data.world.chain"), before)
+
+    def test_state(self):
+        world = self.made("x = 1")
+        one, other, _ = self.verses(world)
+        for verse in (one, other):
+            self.say("exec", verse, "-c", "x += 1; x")
+        self.assertTrue(self.told("diff", one, other)["equal"])
+        self.say("exec", one, "-c", "x * 2")
+        self.say("exec", other, "-c", "x * 3")
+        told = self.told("diff", one, other, "--depth", "5")
+        self.assertEqual((told["equal"], told["first"][0]), (False, 2))
+        self.assertTrue(self.told("diff", one, other, "--depth", "1")["equal"])
+        self.say("check", "schema")
+
+
 class MadeUp(WithServer, unittest.TestCase):
     """Alone with its server, which ends with more worlds than anyone asked for on purpose."""
 

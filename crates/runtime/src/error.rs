@@ -4,7 +4,10 @@ use thiserror::Error;
 use worldline_sandbox::{CreateError, ExecError, FileError, ImageError, SnapshotError};
 
 use crate::duck::SqlError;
-use crate::limits::{MAX_BRANCHES, MAX_METADATA, MAX_SNAPSHOTS, MAX_TEXT, MAX_TTL, MAX_WORLDS};
+use crate::limits::{
+    MAX_BRANCHES, MAX_METADATA, MAX_SNAPSHOTS, MAX_TEXT, MAX_TTL, MAX_VERIFIED, MAX_VERIFIED_STEPS,
+    MAX_WORLDS,
+};
 use crate::store::StoreError;
 
 /// An operation on worlds failed. Nothing of it remains.
@@ -31,6 +34,11 @@ pub enum WorldError {
     /// A number of branches that no call makes.
     #[error("one call makes 1 to {MAX_BRANCHES} branches, not {0}")]
     Count(usize),
+    /// A verification that is too much.
+    #[error(
+        "a verification is of 1 to {MAX_VERIFIED} branches with at most {MAX_VERIFIED_STEPS} steps each"
+    )]
+    Verification,
     /// Labels that do not balance.
     #[error(
         "the trits {0:?} do not balance: give one of -1, 0, 1 for each branch, with a sum of 0 mod 3, or none"
@@ -125,7 +133,7 @@ impl WorldError {
             Self::NoImage(_) | Self::Create(CreateError::Image(_)) => "image_not_found",
             Self::NoService(..) => "service_not_found",
             Self::Full | Self::FullOfSnapshots => "full",
-            Self::Count(_) => "bad_count",
+            Self::Count(_) | Self::Verification => "bad_count",
             Self::Unbalanced(_) => "unbalanced",
             Self::Trit(_) => "bad_trit",
             Self::TooLong(_)

@@ -28,6 +28,7 @@
 mod check;
 pub mod duck;
 mod error;
+pub mod graph;
 mod id;
 pub mod limits;
 mod lineage;
@@ -36,6 +37,7 @@ mod model;
 mod operate;
 mod registry;
 mod row;
+mod spi;
 mod step;
 mod store;
 mod trit;
@@ -51,4 +53,5 @@ pub use model::{
     SizesAsked, Snapshot, Source, Status, Ttl, TtlAction, WakeOn,
 };
 pub use registry::{Config, Recovery, Runtime};
+pub use spi::{Fingerprint, Verification, Verified};
 pub use store::StoreError;

@@ -28,3 +28,11 @@ pub const MAX_REPLIES: usize = 4096;
 pub const MAX_JOURNAL: u64 = 8 << 20;
 /// How often times to live are looked at.
 pub const TTL_WATCH: Duration = Duration::from_millis(250);
+/// Branches of one verification.
+pub const MAX_VERIFIED: usize = 64;
+/// Steps of each of them.
+pub const MAX_VERIFIED_STEPS: usize = 64;
+/// How long one of those steps may take.
+pub const MAX_STEP_TIME: Duration = Duration::from_secs(60);
+/// Peers of one graph.
+pub const MAX_PEERS: usize = 256;

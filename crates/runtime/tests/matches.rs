@@ -7,7 +7,7 @@ use worldline_arena::{Arena, Shelf, World};
 use worldline_cartridge::testing::{Size, cartridge};
 use worldline_runtime::{
     Blame, Branching, Config, Instance, Kind, Metadata, NewInstance, NewSnapshot, Note, Recovery,
-    Runtime, Snapshot, Status, TtlAction, Value, WorldError,
+    Runtime, Snapshot, Status, TtlAction, Value, Verification, WorldError,
 };
 use worldline_sandbox::{Command, Stream};
 
@@ -418,4 +418,36 @@ fn what_a_match_cannot_do_it_refuses_by_name() {
     assert!(
         matches!(code, WorldError::NoBackend(_)) && code.to_string().contains("none in this test")
     );
+}
+
+#[test]
+fn branches_do_not_depend_on_how_they_are_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (worlds, _) = open(folder.path());
+    let base = worlds
+        .start(&image(&worlds).id, &NewInstance::default())
+        .unwrap();
+    let asked = |branches, steps: &[&str]| Verification {
+        branches,
+        seed: 1069,
+        steps: steps.iter().map(|step| (*step).into()).collect(),
+    };
+    let three = worlds
+        .verify_spi(&base.id, &asked(3, &["step 5", "state"]))
+        .unwrap();
+    assert!(three.holds);
+    assert_eq!((three.serial.count, three.serial), (3, three.parallel));
+    let longer = worlds.verify_spi(&base.id, &asked(3, &["step 6", "state"]));
+    assert_ne!(longer.unwrap().serial, three.serial);
+    assert_eq!(
+        worlds.instances(&Metadata::new()).unwrap().len(),
+        1,
+        "its branches ended with it"
+    );
+    assert_eq!(worlds.snapshots(&Metadata::new(), None).len(), 1);
+    for wrong in [0, worldline_runtime::limits::MAX_VERIFIED + 1] {
+        let refused = worlds.verify_spi(&base.id, &asked(wrong, &[])).unwrap_err();
+        assert_eq!(refused.blame(), Blame::Request);
+    }
+    sound(&worlds);
 }

@@ -7,12 +7,14 @@ mod host;
 mod print;
 
 use std::io::{BufRead, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use worldline_runtime::graph::Graph;
+use worldline_runtime::limits::MAX_PEERS;
 
 use client::Client;
 pub(crate) use host::open;
@@ -153,6 +155,11 @@ enum WorldCommand {
     /// Receipts: what each operation made of a world
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Verify a world's branches
+    #[command(subcommand)]
+    Verify(VerifyCommand),
+    /// A regular graph of peers: which worlds keep copies for which
+    Graph(Peers),
     /// What operations took
     Metrics,
     /// Ask the equations of the tables; `gf3` and `schema` are groups of them
@@ -171,6 +178,44 @@ enum WorldCommand {
 enum ReceiptCommand {
     /// Check that each begins where the one before it ended
     Verify,
+}
+
+#[derive(Subcommand)]
+enum VerifyCommand {
+    /// Run the same branches one after the other, all at once and in another order: do they come to
+    /// the same?
+    Spi {
+        /// The world's id
+        id: String,
+        /// How many branches
+        #[arg(short = 'n', long, default_value_t = 3)]
+        branches: usize,
+        /// The seed that theirs come from
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// What each does, step by step: Python, or lines for a match
+        #[arg(short = 'c', long = "step", value_name = "CODE")]
+        steps: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Peers {
+    /// Print what the eigenvalues say, and fail unless the graph is Ramanujan
+    #[arg(long)]
+    spectral: bool,
+    /// Neighbours of each peer
+    #[arg(long, default_value_t = 3)]
+    degree: usize,
+    /// The random graph's seed
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// So many peers, instead of the worlds that are registered
+    #[arg(long, value_name = "NUMBER")]
+    peers: Option<usize>,
+    /// A file with an edge in each line, instead of a random graph; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "degree", "seed"])]
+    edges: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -346,6 +391,24 @@ pub(crate) fn world(options: WorldOptions) -> Result<ExitCode> {
         WorldCommand::Receipt(ReceiptCommand::Verify) => {
             return check(&client, Some("receipts"), json);
         }
+        WorldCommand::Verify(VerifyCommand::Spi {
+            id,
+            branches,
+            seed,
+            steps,
+        }) => {
+            let told = client.post(
+                &format!("/v1/worlds/{id}/verify"),
+                &json!({ "branches": branches, "seed": seed, "steps": steps }),
+            )?;
+            if json {
+                table::json(&told)?;
+            } else {
+                print::fingerprints(&told);
+            }
+            return Ok(verdict(told["holds"] == true));
+        }
+        WorldCommand::Graph(peers) => return graph(&client, &peers, json),
         WorldCommand::Check { only } => return check(&client, only.as_deref(), json),
     };
     if json {
@@ -399,11 +462,57 @@ fn check(client: &Client, only: Option<&str>, json: bool) -> Result<ExitCode> {
     } else {
         print::checks(&told);
     }
-    Ok(if sound {
+    Ok(verdict(sound))
+}
+
+fn verdict(holds: bool) -> ExitCode {
+    if holds {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
+}
+
+fn graph(client: &Client, asked: &Peers, json: bool) -> Result<ExitCode> {
+    let graph = match (&asked.edges, asked.peers) {
+        (Some(file), _) => Graph::read(&text_of(file)?)?,
+        (None, Some(count)) => {
+            let names = (0..count.min(MAX_PEERS + 1)).map(|at| format!("peer{at}"));
+            Graph::regular(names.collect(), asked.degree, asked.seed)?
+        }
+        (None, None) => {
+            let told = client.get("/instance")?;
+            let worlds = told["data"].as_array().into_iter().flatten();
+            let names = worlds.map(|world| print::text(&world["id"])).collect();
+            Graph::regular(names, asked.degree, asked.seed)?
+        }
+    };
+    if !asked.spectral {
+        let edges: Vec<_> = graph.edges().collect();
+        if json {
+            table::json(&edges)?;
+        } else {
+            for (a, b) in edges {
+                println!("{a} {b}");
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let spectrum = graph.spectrum()?;
+    let told = serde_json::to_value(&spectrum)?;
+    if json {
+        table::json(&told)?;
+    } else {
+        print::one(&told);
+    }
+    Ok(verdict(spectrum.ramanujan))
+}
+
+fn text_of(file: &Path) -> Result<String> {
+    if file.as_os_str() == "-" {
+        return Ok(std::io::read_to_string(std::io::stdin())?);
+    }
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn exit(code: i64) -> ExitCode {

@@ -92,6 +92,28 @@ pub(super) fn one(value: &Value) {
     table::print(["", ""], &rows);
 }
 
+/// Three fingerprints of one set of branches.
+pub(super) fn fingerprints(told: &Value) {
+    let rows = ["serial", "parallel", "shuffled"].map(|name| {
+        let one = &told[name];
+        [
+            name.into(),
+            text(&one["count"]),
+            text(&one["sum"]),
+            text(&one["xor"]),
+        ]
+    });
+    table::print(["ORDER", "BRANCHES", "SUM", "XOR"], &rows);
+    println!(
+        "{}",
+        if told["holds"] == true {
+            "the same"
+        } else {
+            "NOT the same"
+        }
+    );
+}
+
 /// The answer to a question, of any number of columns.
 pub(super) fn rows(told: &Value) {
     let columns: Vec<String> = all(&told["columns"])

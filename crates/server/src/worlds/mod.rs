@@ -89,6 +89,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/v1/worlds/doctor", get(own::doctor))
         .route("/v1/worlds/{id}/trace", get(own::trace))
         .route("/v1/worlds/{id}/stats", get(own::stats))
+        .route("/v1/worlds/{id}/verify", post(own::verify))
         .route("/metrics", get(own::prometheus))
         .route("/openapi.json", get(openapi::document))
         .layer(DefaultBodyLimit::max(MAX_WORLD_BODY))

@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use worldline_runtime::{Metadata, WorldError};
+use worldline_runtime::{Metadata, Verification, WorldError};
 
 use super::request::{Body, Query, done, optional};
 use super::{Answer, Api};
@@ -19,6 +19,8 @@ use crate::error::ApiError;
 const MODE: u32 = 0o644;
 /// Steps that a comparison looks at unless another depth is asked for.
 const DEPTH: usize = 100;
+/// Branches that a verification runs unless another number is asked for.
+const BRANCHES: usize = 3;
 
 impl Api {
     async fn tell<T: Serialize + Send + 'static>(
@@ -86,6 +88,36 @@ pub(super) async fn trace(State(api): State<Api>, Path(id): Path<String>) -> Ans
 /// `GET /v1/worlds/{id}/stats`
 pub(super) async fn stats(State(api): State<Api>, Path(id): Path<String>) -> Answer {
     api.tell(move |worlds| worlds.stats(&id)).await
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Asked {
+    branches: usize,
+    seed: u64,
+    steps: Vec<String>,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self {
+            branches: BRANCHES,
+            seed: 0,
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// `POST /v1/worlds/{id}/verify`
+pub(super) async fn verify(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
+    let asked: Asked = optional(&body?)?;
+    let verification = Verification {
+        branches: asked.branches,
+        seed: asked.seed,
+        steps: asked.steps,
+    };
+    api.tell(move |worlds| worlds.verify_spi(&id, &verification))
+        .await
 }
 
 /// `POST /v1/worlds/gc`
