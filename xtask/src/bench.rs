@@ -5,20 +5,21 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::env::{self, Outcome};
-use crate::{elf, play, run, site, test};
+use crate::{elf, play, python, run, site, test};
 
 const HELP: &str = "\
 cargo xtask bench [NAME…]
 
 Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
 told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
-the load of the machine. Four more by name:
+the load of the machine. Five more by name:
 
   cabinet      what the engine of the chains costs before any program does anything, with ten tasks
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
                virtual environment in the cache folder
   cu           compute units of a frame and its parts in Solana's virtual machine; builds the
                program with its measuring instruction, see `cargo xtask elf --help`
+  python       what the Python package costs to build, with nothing built before, and to use
   first-frame  clones the project and plays it with every cache empty, and measures how long that
                takes; needs Chromium";
 
@@ -43,6 +44,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             "baselines" => baselines()?,
             "first-frame" => first_frame()?,
             "cu" => compute_units()?,
+            "python" => python::bench()?,
             _ => {
                 let mut command = Command::new(play::build(&[])?);
                 command.args(["bench", name, "--json"]);

@@ -118,6 +118,25 @@ pub(crate) fn packages() -> Outcome<PathBuf> {
     Ok(folder)
 }
 
+/// Builds the package and installs it where it was built.
+fn install(python: &Path) -> Outcome {
+    let wheel = wheel(python)?;
+    let again = ["--force-reinstall", "--no-deps"].map(OsStr::new);
+    pip(python, again.into_iter().chain([wheel.as_os_str()]))
+}
+
+/// What the package costs to build and to use.
+pub(crate) fn bench() -> Outcome<Command> {
+    let python = builder()?;
+    install(&python)?;
+    let root = env::root();
+    let mut command = Command::new(python);
+    command
+        .arg(root.join("benches/python/measure.py"))
+        .arg(root);
+    Ok(command)
+}
+
 /// Builds the package and tests it. Skipped, with the reason, where there is no Python.
 pub(crate) fn tests() -> Outcome<Tally> {
     let python = match builder() {
@@ -127,9 +146,7 @@ pub(crate) fn tests() -> Outcome<Tally> {
             return Ok(Tally::SKIPPED);
         }
     };
-    let wheel = wheel(&python)?;
-    let again = ["--force-reinstall", "--no-deps"].map(OsStr::new);
-    pip(&python, again.into_iter().chain([wheel.as_os_str()]))?;
+    install(&python)?;
     // Not `python -m pytest`, which would find the sources before the package.
     let mut command = Command::new(python.with_file_name("pytest"));
     command
