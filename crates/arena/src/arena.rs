@@ -17,7 +17,7 @@ use crate::id::{MatchId, Token, random_bytes};
 use crate::journal::Entry;
 use crate::limits::{FRAMES_PER_SECOND, MAX_LIVE_MATCHES, MAX_MATCHES, WATCH_QUEUE};
 use crate::matches::{Effect, Match, Now, Setup};
-use crate::opponent::{Opponent, Player, RandomPads};
+use crate::opponent::Opponent;
 use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::recovery::{Recovery, recover};
@@ -283,43 +283,6 @@ impl Shared {
             table.tell(Event::Result(Arc::new(result)));
         }
     }
-
-    /// An opponent that needs no person, and its character.
-    pub(crate) fn cpu(
-        &self,
-        opponent: Opponent,
-        world: &World,
-        stage: u8,
-        generator: u64,
-    ) -> Result<(Player, u8), CreateError> {
-        let roster = world.characters(stage);
-        let own = roster
-            .get(generator as usize % roster.len().max(1))
-            .copied()
-            .unwrap_or_default();
-        match opponent {
-            Opponent::Random => Ok((Player::Random(RandomPads::new(generator)), own)),
-            Opponent::Ghost => {
-                let ghost = self
-                    .shelf
-                    .ghost(&roster, stage, generator)
-                    .ok_or(CreateError::NoOpponent("ghost"))?;
-                let character = ghost.character;
-                Ok((Player::Ghost(ghost), character))
-            }
-            Opponent::Policy => {
-                let policy = self
-                    .shelf
-                    .policy(world)
-                    .ok_or(CreateError::NoOpponent("policy"))?;
-                Ok((
-                    Player::Policy(Box::new(policy.running().seeded(generator))),
-                    own,
-                ))
-            }
-            Opponent::Human => Err(CreateError::NoOpponent("person")),
-        }
-    }
 }
 
 /// All matches of this machine.
@@ -424,7 +387,10 @@ impl Arena {
         let generator = setup.generator;
         let mut game = Match::new(setup, key, token.clone(), shared.now());
         if new.opponent != Opponent::Human {
-            let (player, character) = shared.cpu(new.opponent, world, new.stage, generator)?;
+            let (player, character) =
+                shared
+                    .shelf
+                    .cpu(new.opponent, world, new.stage, generator)?;
             game.seat_cpu(new.opponent, player, character);
         }
         shared.seat_table(game);

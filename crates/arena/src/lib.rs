@@ -60,7 +60,7 @@ pub use game::{FRAME_BYTES, FRAME_TAG, frame_message};
 pub use ghost::{Ghost, GhostError};
 pub use id::{BadId, MatchId, Token, hex, random_bytes, unhex};
 pub use journal::JournalError;
-pub use opponent::Opponent;
+pub use opponent::{Bot, Opponent};
 pub use recording::{Recording, ReplayError};
 pub use recovery::Recovery;
 pub use seats::SeatError;

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use worldline_abi::{InputBuffer, Pad, STICK_UNIT, SessionState, button, seat};
 use worldline_mamba2::math::split_mix_64;
 
+use crate::arena::CreateError;
 use crate::ghost::Ghost;
 use crate::limits::RANDOM_HOLD;
-use crate::world::{Running, Scratch};
+use crate::world::{Running, Scratch, Shelf, World};
 
 /// Who plays the second seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,12 @@ pub enum Opponent {
 }
 
 impl Opponent {
+    /// What a value in `abi::Session::seats` says; `None` for a free seat and for unknown ones.
+    pub fn from_code(code: u8) -> Option<Self> {
+        let all = [Self::Human, Self::Ghost, Self::Random, Self::Policy];
+        all.into_iter().find(|one| one.code() == code)
+    }
+
     /// Its value in `abi::Session::seats`.
     pub fn code(self) -> u8 {
         match self {
@@ -67,6 +74,75 @@ impl Player {
             Self::Random(random) => random.pad(state, seat),
             Self::Policy(running) => running.act(state, last, seat, scratch),
         }
+    }
+}
+
+impl Shelf {
+    /// An opponent that needs no person, and its character.
+    pub(crate) fn cpu(
+        &self,
+        opponent: Opponent,
+        world: &World,
+        stage: u8,
+        generator: u64,
+    ) -> Result<(Player, u8), CreateError> {
+        let roster = world.characters(stage);
+        let own = roster
+            .get(generator as usize % roster.len().max(1))
+            .copied()
+            .unwrap_or_default();
+        match opponent {
+            Opponent::Random => Ok((Player::Random(RandomPads::new(generator)), own)),
+            Opponent::Ghost => {
+                let ghost = self
+                    .ghost(&roster, stage, generator)
+                    .ok_or(CreateError::NoOpponent("ghost"))?;
+                let character = ghost.character;
+                Ok((Player::Ghost(ghost), character))
+            }
+            Opponent::Policy => {
+                let policy = self
+                    .policy(world)
+                    .ok_or(CreateError::NoOpponent("policy"))?;
+                let running = policy.running().seeded(generator);
+                Ok((Player::Policy(Box::new(running)), own))
+            }
+            Opponent::Human => Err(CreateError::NoOpponent("person")),
+        }
+    }
+}
+
+/// An opponent that needs no person, for a match that runs elsewhere.
+pub struct Bot {
+    player: Player,
+    seat: usize,
+    /// Whom it plays.
+    pub character: u8,
+    scratch: Scratch,
+}
+
+impl Bot {
+    /// An opponent for a seat of a match in `world`; the same from the same `generator`.
+    pub fn new(
+        shelf: &Shelf,
+        opponent: Opponent,
+        world: &World,
+        stage: u8,
+        seat: usize,
+        generator: u64,
+    ) -> Result<Self, CreateError> {
+        let (player, character) = shelf.cpu(opponent, world, stage, generator)?;
+        Ok(Self {
+            player,
+            seat,
+            character,
+            scratch: Scratch::new(),
+        })
+    }
+
+    /// Its pad for the frame after `state`, which `last` led to. Asked once for each frame, in order.
+    pub fn pad(&mut self, state: &SessionState, last: &InputBuffer) -> Pad {
+        self.player.pad(state, last, self.seat, &mut self.scratch)
     }
 }
 

@@ -84,11 +84,10 @@ impl Shared {
         })?;
         let mut players = [None, None];
         for (seat, player) in players.iter_mut().enumerate() {
-            let opponent = [Opponent::Ghost, Opponent::Random, Opponent::Policy]
-                .into_iter()
-                .find(|one| one.code() == session.seats[seat]);
-            if let Some(opponent) = opponent {
+            let opponent = Opponent::from_code(session.seats[seat]);
+            if let Some(opponent) = opponent.filter(|one| *one != Opponent::Human) {
                 let (found, _) = self
+                    .shelf
                     .cpu(opponent, world, session.stage, session.generator)
                     .map_err(|error| error.to_string())?;
                 *player = Some(found);

@@ -51,6 +51,11 @@ impl World {
         &self.id
     }
 
+    /// The cartridge itself.
+    pub fn cartridge(&self) -> &Cartridge {
+        &self.cartridge
+    }
+
     /// The cartridge's Merkle root: its identity.
     pub fn root(&self) -> [u8; 32] {
         self.cartridge.manifest().merkle_root
@@ -326,7 +331,7 @@ pub(crate) fn step_together(
 }
 
 /// The worlds, policies and ghosts of a folder.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shelf {
     worlds: Vec<Arc<World>>,
     ghosts: Vec<Arc<Ghost>>,

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use solana_address::Address;
 use solana_instruction::Instruction;
 
-use crate::limits::{CRANK_BEHIND, TASK_FAILURES, TASK_INSTRUCTIONS, TASK_INTERVAL_MIN_MS, TASKS};
+use crate::limits::{
+    CRANK_BEHIND, RESUME_AFTER, TASK_FAILURES, TASK_INSTRUCTIONS, TASK_INTERVAL_MIN_MS, TASKS,
+};
 use crate::magic::ScheduleTask;
 
 /// Who may cancel a task, and its number.
@@ -19,6 +21,8 @@ pub(crate) type TaskKey = (Address, i64);
 #[derive(Default)]
 pub(crate) struct Crank {
     tasks: BTreeMap<TaskKey, Task>,
+    /// After a restart: when tasks go on.
+    resumes: Option<Instant>,
 }
 
 /// A task and how far it is.
@@ -133,7 +137,7 @@ impl Crank {
         for task in self.tasks.values_mut().filter(|task| task.waits) {
             if task.accounts().all(&is_known) {
                 task.waits = false;
-                task.restart(now);
+                task.restart(self.resumes.map_or(now, |resumes| now.max(resumes)));
             }
         }
     }
@@ -240,9 +244,13 @@ impl Crank {
         self.tasks.iter().map(stored).collect()
     }
 
-    /// Goes on with stored tasks, their next runs due when they are released.
+    /// Goes on with stored tasks, their next runs due when they are released, but not before those
+    /// who watched what the tasks do can have come back.
     pub(crate) fn restore(stored: Vec<StoredTask>, now: Instant) -> Self {
-        let mut crank = Self::default();
+        let mut crank = Self {
+            resumes: Some(now + RESUME_AFTER),
+            ..Self::default()
+        };
         for StoredTask {
             authority,
             task,
@@ -341,9 +349,10 @@ mod tests {
         let mut restored = Crank::restore(crank.store(), later);
         assert_eq!(restored.next_due(), None, "it waits for its accounts");
         restored.release(|_| true, later);
-        assert_eq!(restored.next_due(), Some(later));
-        assert_eq!(restored.take_due(later).unwrap().number, 100);
-        let step = restored.next_due().unwrap() - later;
+        let resumed = later + RESUME_AFTER;
+        assert_eq!(restored.next_due(), Some(resumed));
+        assert_eq!(restored.take_due(resumed).unwrap().number, 100);
+        let step = restored.next_due().unwrap() - resumed;
         assert_eq!(step.as_micros() / 10, 1666);
     }
 

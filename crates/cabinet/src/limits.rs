@@ -71,3 +71,6 @@ pub const SUBSCRIPTIONS: usize = 1024;
 pub const EVENTS: usize = 16 * 1024;
 /// Most signatures listed by one `getSignaturesForAddress`, as on Solana.
 pub const SIGNATURES_LISTED: usize = 1000;
+/// A rollup that starts again waits this long before its tasks go on: keepers and players have to
+/// subscribe again to miss nothing.
+pub const RESUME_AFTER: Duration = Duration::from_millis(1_500);

@@ -6,7 +6,7 @@
 //!   program  addresses, calls            rpc, watch   questions, subscriptions
 //!   world    a world's calls             send         transactions, retried
 //!   session  a session's calls           upload, download, retire
-//!   record   frames to a recording       table, play, settle, verify, lists
+//!   record   frames to a recording       table, play, settle, keeper, verify, lists
 //! ```
 //!
 //! The left column decides, the right one asks and sends. Everything that takes several transactions
@@ -34,6 +34,8 @@
 //! ```
 
 pub mod download;
+mod journal;
+pub mod keeper;
 pub mod limits;
 pub mod lists;
 pub mod play;

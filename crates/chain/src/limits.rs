@@ -62,3 +62,12 @@ pub const KEEP_ALIVE_FRAMES: u32 = 120;
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silences of that length after which a match that should run stands still.
 pub const SILENCES: u32 = 3;
+
+/// Time between two looks of a keeper at the sessions of its rollup.
+pub const KEEPER_EVERY: Duration = Duration::from_millis(200);
+/// Both players have this long between their ready and the first frame.
+pub const COUNTDOWN: Duration = Duration::from_secs(3);
+/// A keeper tries again after this long when a chain cannot be reached.
+pub const KEEPER_RETRY: Duration = Duration::from_secs(2);
+/// Matches that one keeper runs at a time.
+pub const KEPT_MATCHES: usize = 64;

@@ -11,7 +11,7 @@ use worldline_arena::sign::{RunningHash, is_mark, message};
 
 use crate::limits::{KEEP_ALIVE_FRAMES, SIGN_GRACE, SILENCES, WATCH_TIMEOUT};
 use crate::read::{ReadError, parse, read};
-use crate::record::{RecordError, Recorder};
+use crate::record::{Frame, RecordError, Recorder};
 use crate::rpc::RpcError;
 use crate::send::{Recent, SendError};
 use crate::table::{Chains, Found};
@@ -88,16 +88,18 @@ impl Feed {
     }
 }
 
-/// What is told of a match while it runs: the newest state, and how many frames are recorded.
-pub type Told<'a> = &'a dyn Fn(&SessionState, u32);
+/// Is told of each frame once it is recorded, in order.
+pub type Told<'a> = &'a mut dyn FnMut(&Frame);
 
 /// Has the rollup run a match, sixty frames a second, and records it to its end. Waits up to
-/// `patience` for both seats to be ready. The payer's `authority` signs for the task.
+/// `patience` for both seats to be ready. `authority` signs for the task: the session's payer, or its
+/// operator. `recorder` goes on with what an earlier call recorded.
 pub fn run(
     chains: &Chains,
     found: &Found,
     authority: &Keypair,
     patience: Duration,
+    recorder: Option<Recorder>,
     told: Told<'_>,
 ) -> Result<Recording, PlayError> {
     let (program, rpc) = (found.at.program, chains.of(found));
@@ -105,7 +107,10 @@ pub fn run(
     let mut feed = Feed::open(chains, found)?;
     let start = wait_for_start(chains, found, &mut feed, patience)?;
     let account = read::<worldline_abi::SessionAccount>(&program, rpc, &found.at.address)?;
-    let mut recorder = Recorder::new(account.session, start)?;
+    let mut recorder = match recorder {
+        Some(recorder) => recorder,
+        None => Recorder::new(account.session, start)?,
+    };
     let world: WorldAccount = read(&program, &chains.l1, &found.world())?;
     let frame = found
         .at
@@ -124,7 +129,6 @@ pub fn run(
         match feed.next(WATCH_TIMEOUT)? {
             Some(News::State(state)) => {
                 recorder.state(&state)?;
-                told(&state, recorder.frames());
                 stands = 0;
             }
             Some(News::Inputs(inputs)) => recorder.inputs(&inputs)?,
@@ -142,6 +146,7 @@ pub fn run(
                 recorder.state(&state)?;
             }
         }
+        recorder.fresh().iter().for_each(&mut *told);
     }
     let end = Instant::now() + SIGN_GRACE;
     let people = [0u8, 1]
@@ -260,6 +265,35 @@ pub fn press(
                 }
             }
         }
+    }
+}
+
+/// Presses a machine's seat: nobody asks it to sign, so it only sends what changes.
+pub struct Presser<'a> {
+    player: Player<'a>,
+}
+
+impl<'a> Presser<'a> {
+    /// A presser of a seat whose session key is `key`; goes on after the pads that the chain has.
+    pub fn new(
+        chains: &Chains,
+        found: &'a Found,
+        key: &'a Keypair,
+        seat: u8,
+    ) -> Result<Self, PlayError> {
+        let inputs: InputAccount = read(&found.at.program, chains.of(found), &found.at.inputs)?;
+        let mut player = Player::new(found, key, seat);
+        player.sequence = inputs.buffer.slots[usize::from(seat)].sequence;
+        Ok(Self { player })
+    }
+
+    /// Presses `pad` for the frame after `frame`.
+    pub fn press(&mut self, chains: &Chains, frame: u32, pad: Pad) -> Result<(), PlayError> {
+        self.player.frame = frame;
+        self.player.change(chains, pad)?;
+        let last = self.player.pressed.len().saturating_sub(1);
+        self.player.pressed.drain(..last);
+        Ok(())
     }
 }
 

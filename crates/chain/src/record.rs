@@ -27,7 +27,11 @@ pub struct Recorder {
     hashes: [RunningHash; 2],
     last: Option<InputAccount>,
     newest: SessionState,
+    fresh: Vec<Frame>,
 }
+
+/// A frame as it was recorded: what entered it, and what it led to.
+pub type Frame = (InputBuffer, SessionState);
 
 impl Recorder {
     /// A recorder of a match that is about to run its first frame.
@@ -42,7 +46,40 @@ impl Recorder {
             hashes: [RunningHash::default(); 2],
             last: None,
             newest: start,
+            fresh: Vec::new(),
         })
+    }
+
+    /// A recorder that goes on after `frames`, which an earlier one kept; the match stands at `now`.
+    pub fn resume(
+        session: Session,
+        start: SessionState,
+        frames: &[Frame],
+        now: &SessionState,
+    ) -> Result<Self, RecordError> {
+        let mut recorder = Self::new(session, start)?;
+        for (inputs, state) in frames.iter().take(now.frame as usize) {
+            recorder.hash(inputs);
+            recorder.recording.push(*inputs, state);
+            recorder.newest = *state;
+        }
+        if recorder.newest.chain == now.chain && recorder.frames() == now.frame {
+            recorder.newest = *now;
+            Ok(recorder)
+        } else {
+            Err(RecordError::Hole(recorder.frames() + 1))
+        }
+    }
+
+    fn hash(&mut self, inputs: &InputBuffer) {
+        for (hash, slot) in self.hashes.iter_mut().zip(&inputs.slots) {
+            hash.push(inputs.frame, slot);
+        }
+    }
+
+    /// The frames that were recorded since the last call, oldest first.
+    pub fn fresh(&mut self) -> Vec<Frame> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Takes in a state.
@@ -74,19 +111,14 @@ impl Recorder {
             self.last = Some(*inputs);
         }
         if frame > self.recording.last_frame() && !self.inputs.contains_key(&frame) {
-            let mut hashes = self.hashes;
-            if frame == self.next_hashed() {
-                for (hash, slot) in hashes.iter_mut().zip(&inputs.buffer.slots) {
-                    hash.push(frame, slot);
-                }
-                if hashes.map(|hash| hash.0) != inputs.hashes {
-                    return Err(RecordError::Hole(frame));
-                }
-                self.hashes = hashes;
-                self.inputs.insert(frame, inputs.buffer);
-            } else {
+            if frame != self.next_hashed() {
                 return Err(RecordError::Hole(self.next_hashed()));
             }
+            self.hash(&inputs.buffer);
+            if self.hashes.map(|hash| hash.0) != inputs.hashes {
+                return Err(RecordError::Hole(frame));
+            }
+            self.inputs.insert(frame, inputs.buffer);
         }
         self.keep()
     }
@@ -114,6 +146,7 @@ impl Recorder {
             };
             if let Some(inputs) = self.inputs.remove(&next) {
                 self.recording.push(inputs, &state);
+                self.fresh.push((inputs, state));
             }
         }
     }

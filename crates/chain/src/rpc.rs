@@ -184,6 +184,15 @@ impl Rpc {
         }
     }
 
+    /// Passes a request on as it is, once, and answers with the chain's own text.
+    pub fn forward(&self, body: &str) -> Result<String, RpcError> {
+        self.post(body).map_err(|error| RpcError::Unreachable {
+            url: self.url.clone(),
+            method: "a request",
+            error,
+        })
+    }
+
     /// An answer's text; what is worth another try is an error.
     fn post(&self, body: &str) -> Result<String, String> {
         let request = self.agent.post(&self.url);

@@ -60,6 +60,9 @@ pub struct NewSession {
     pub generator: u64,
     /// One of [`worldline_abi::kernels`].
     pub kernels: u8,
+    /// Who alone may execute frames and writes the replay: a rollup's identity. Without one the payer
+    /// writes the replay, and any signer may execute frames.
+    pub operator: Option<Address>,
 }
 
 /// A part of a session that can be lent, and where it is.
@@ -132,12 +135,11 @@ impl SessionAt {
             .collect()
     }
 
-    /// Opens the session. Without an operator of its own: the payer writes the replay, and any signer
-    /// may execute frames.
+    /// Opens the session.
     pub fn create(&self, world: &Address, owner: &Address, new: &NewSession) -> Call {
         let body = CreateSession {
             id: self.id,
-            operator: [0; 32],
+            operator: new.operator.map_or([0; 32], |operator| operator.to_bytes()),
             generator: new.generator,
             clock: new.clock,
             stage: new.stage,
@@ -245,8 +247,8 @@ impl SessionAt {
             .call(&SignInputs { signature }, &[], &accounts, &[])
     }
 
-    /// Executes one frame. `runner` is the rollup's identity, an account that every rollup has; as the
-    /// session names no operator, nobody has to sign.
+    /// Executes one frame. `runner` is the rollup's identity, an account that every rollup has; it
+    /// signs as the payer of its own task, whether the session names it as its operator or nobody.
     pub fn run(&self, runner: &Address, world: &Address, manifest: &ModelManifest) -> Call {
         let accounts = [*runner, self.address, self.state, self.inputs, *world];
         let rest: [&[Address]; 2] = [&shards(manifest), &self.pages(manifest)];

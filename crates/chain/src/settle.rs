@@ -265,7 +265,8 @@ pub struct Settled {
     pub back: u64,
 }
 
-/// Everything: gives the session back, keeps result and replay, closes it. `payer` is the session's.
+/// Everything: gives the session back, keeps result and replay, closes it. `payer` is the session's,
+/// or its operator.
 pub fn settle(
     chains: &Chains,
     found: &Found,

@@ -80,14 +80,14 @@ pub fn verify(
         Some(cartridge) => cartridge,
         None => download(rpc, program, &kept.world.into()).map_err(VerifyError::World)?,
     };
-    Ok(check(&kept, &recording, cartridge))
-}
-
-/// [`verify`] without a chain.
-pub fn check(kept: &ResultAccount, recording: &Recording, cartridge: Cartridge) -> Report {
     let name = cartridge.manifest().name().to_owned();
     let world = World::new(name, cartridge, serde_json::Value::Null);
-    let mut report = worldline_arena::verify(recording, &world);
+    let report = worldline_arena::verify(&recording, &world);
+    Ok(check(&kept, &recording, report))
+}
+
+/// Compares what L1 keeps of a match with a recording whose execution gave `report`.
+pub fn check(kept: &ResultAccount, recording: &Recording, mut report: Report) -> Report {
     let identities = Sha256::digest(bytemuck::bytes_of(&recording.session));
     let same = kept.result == recording.result && kept.session_hash[..] == identities[..];
     if report.valid && !same {

@@ -12,7 +12,16 @@ use worldline_arena::{Arena, Config, Fault, Recovery, Shelf};
 use worldline_server::{Server, Site};
 
 use crate::Folders;
+#[cfg(feature = "cabinet")]
+use crate::chain::up::Running;
+#[cfg(feature = "cabinet")]
+use worldline_chain::{Program, Signer};
+#[cfg(feature = "cabinet")]
+use worldline_server::ChainAccess;
 
+/// Pages reach the chains through the arcade, which alone may be open to a network.
+#[cfg(feature = "cabinet")]
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long connections have to end after Ctrl-C.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -40,6 +49,13 @@ pub(crate) struct Options {
     /// Threads that run frames
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     clocks: u8,
+    /// Run matches in this machine's own engine, on no chain
+    #[cfg(feature = "cabinet")]
+    #[arg(long)]
+    native: bool,
+    #[cfg(feature = "cabinet")]
+    #[command(flatten)]
+    own: crate::chain::up::OwnChains,
 }
 
 pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
@@ -73,11 +89,21 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
         0 | u16::MAX => 0,
         port => port + 1,
     });
+    #[cfg(feature = "cabinet")]
+    let chains = runtime.block_on(chains(&options, &arena))?;
     let served = runtime.block_on(async {
         let options = worldline_server::Options {
             host: options.host,
             port: options.port,
             site,
+            #[cfg(feature = "chain")]
+            chain: {
+                #[cfg(feature = "cabinet")]
+                let access = chains.as_ref().map(access);
+                #[cfg(not(feature = "cabinet"))]
+                let access = None;
+                access
+            },
             #[cfg(feature = "worlds")]
             worlds: worlds.clone(),
             #[cfg(feature = "worlds")]
@@ -108,12 +134,40 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
             stopped = stop() => stopped,
         }
     });
+    #[cfg(feature = "cabinet")]
+    if let Some(chains) = chains {
+        chains.stop();
+    }
     runtime.shutdown_timeout(FAREWELL);
     #[cfg(feature = "worlds")]
     if let Some(worlds) = worlds {
         worlds.settle();
     }
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// The chains that matches run on, unless they shall run natively.
+#[cfg(feature = "cabinet")]
+async fn chains(options: &Options, arena: &Arena) -> Result<Option<Running>> {
+    if options.native {
+        return Ok(None);
+    }
+    let data = options.folders.data.join("chain");
+    let shelf = Arc::new(arena.shelf().clone());
+    let running = options.own.start(&data, LOCALHOST, shelf).await?;
+    running.keep();
+    running.upload_shelf();
+    Ok(Some(running))
+}
+
+#[cfg(feature = "cabinet")]
+fn access(running: &Running) -> ChainAccess {
+    ChainAccess {
+        chains: running.chains().clone(),
+        program: Program::default(),
+        keeper: Some(running.identity().pubkey()),
+        play_money: true,
+    }
 }
 
 /// Ctrl-C, or what a service manager sends.

@@ -11,6 +11,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use worldline_arena::{
     CreateError, EnterError, JsonReplay, MatchId, MatchView, NewMatch, Opponent, Recording,
@@ -180,6 +181,18 @@ pub(crate) async fn nothing() -> ApiError {
     ApiError::not_found()
 }
 
+/// Waits until no other replay is re-executed: frames of live matches come first.
+pub(crate) async fn turn(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
+    match timeout(REEXECUTION_WAIT, app.reexecutions.clone().acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "other replays are being re-executed: try again in a minute",
+        )),
+    }
+}
+
 /// Runs `work` on a stored replay, off the async threads and not beside others of its kind.
 async fn reexecute<T: Send + 'static>(
     app: App,
@@ -187,15 +200,7 @@ async fn reexecute<T: Send + 'static>(
     work: impl FnOnce(Recording, Arc<World>) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let id = id.parse::<MatchId>()?;
-    let turn = timeout(REEXECUTION_WAIT, app.reexecutions.clone().acquire_owned()).await;
-    let Ok(Ok(turn)) = turn else {
-        let detail = "other replays are being re-executed: try again in a minute";
-        return Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            detail,
-        ));
-    };
+    let turn = turn(&app).await?;
     blocking(move || {
         let _turn = turn;
         let (recording, world) = app.arena.replay(id)?;

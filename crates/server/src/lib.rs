@@ -18,6 +18,8 @@
 
 mod access;
 mod api;
+#[cfg(feature = "chain")]
+mod chain;
 mod error;
 mod guard;
 pub mod limits;
@@ -41,6 +43,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use worldline_arena::Arena;
 
+#[cfg(feature = "chain")]
+pub use chain::ChainAccess;
 pub use error::ApiError;
 pub use site::{Site, SiteError};
 
@@ -55,6 +59,9 @@ pub struct Options {
     pub port: u16,
     /// The site's files.
     pub site: Site,
+    /// The chains that pages play on; without them matches run in the arena of this machine.
+    #[cfg(feature = "chain")]
+    pub chain: Option<ChainAccess>,
     /// The worlds to serve beside the arcade, if there are any.
     #[cfg(feature = "worlds")]
     pub worlds: Option<worldline_runtime::Runtime>,
@@ -78,6 +85,8 @@ impl Default for Options {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             site: Site::default(),
+            #[cfg(feature = "chain")]
+            chain: None,
             #[cfg(feature = "worlds")]
             worlds: None,
             #[cfg(feature = "worlds")]
@@ -93,6 +102,8 @@ struct Shared {
     access: Arc<Access>,
     sockets: Arc<Semaphore>,
     reexecutions: Arc<Semaphore>,
+    #[cfg(feature = "chain")]
+    chain: Option<ChainAccess>,
     #[cfg(feature = "worlds")]
     worlds: Option<worlds::Api>,
 }
@@ -134,6 +145,8 @@ impl Server {
             access,
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             reexecutions: Arc::new(Semaphore::new(MAX_REEXECUTIONS)),
+            #[cfg(feature = "chain")]
+            chain: options.chain,
             #[cfg(feature = "worlds")]
             worlds: options.worlds.map(worlds::Api::new),
         }));
@@ -211,7 +224,10 @@ fn router(app: App) -> Router {
         .route("/api/replays/{id}", get(api::replay))
         .route("/api/replays/{id}/frames", get(api::frames))
         .route("/api/replays/{id}/states", get(api::replay_states))
-        .route("/api/replays/{id}/verify", post(api::check))
+        .route("/api/replays/{id}/verify", post(api::check));
+    #[cfg(feature = "chain")]
+    let router = chain::routes(router);
+    let router = router
         .route("/api/{*rest}", get(api::nothing).post(api::nothing))
         .fallback(files)
         .layer(DefaultBodyLimit::max(MAX_BODY))

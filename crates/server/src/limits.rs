@@ -52,3 +52,5 @@ pub const SSH_KEEPALIVE: Duration = Duration::from_secs(30);
 pub const SSH_HEARTBEAT: Duration = Duration::from_millis(200);
 /// Variables that an SSH client may set.
 pub const MAX_SSH_VARIABLES: usize = 64;
+/// How long a chain may take to accept a WebSocket.
+pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -110,7 +110,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "server",
-        may_use: &["abi", "cartridge", "arena", "sandbox", "runtime"],
+        may_use: &["abi", "cartridge", "arena", "sandbox", "runtime", "chain"],
         never_uses: &[],
         never_says: &["worldline_mamba2", "worldline_trainer"],
     },

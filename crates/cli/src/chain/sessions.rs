@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use worldline_abi::{Pad, ResultAccount, end_reason, kernels, seat};
 use worldline_arena::limits::FRAMES_PER_SECOND;
 use worldline_arena::{Ghost, MatchId, Recording, ResultView, random_bytes};
+use worldline_chain::record::Frame;
 use worldline_chain::session::{NewSession, id_text, parse_id, to_json};
 use worldline_chain::settle::{close, give_back, settle};
 use worldline_chain::table::{Found, find, list, open, quote, seat_word, status_word};
@@ -118,6 +119,9 @@ pub(crate) struct CreateOptions {
     /// Stay on L1: nothing is lent to the rollup
     #[arg(long)]
     no_rollup: bool,
+    /// The rollup's keeper runs the match, records and settles it; else that is the payer's to do
+    #[arg(long, conflicts_with = "no_rollup")]
+    kept: bool,
     #[command(flatten)]
     consent: Consent,
     #[command(flatten)]
@@ -329,6 +333,7 @@ fn create(options: &CreateOptions) -> Result<()> {
             .saturating_mul(FRAMES_PER_SECOND),
         generator: u64::from_le_bytes(random_bytes()),
         kernels: options.kernels.code(),
+        operator: options.kept.then(|| chains.rollup.identity()).transpose()?,
     };
     let id = options.id.unwrap_or_else(|| MatchId::random().padded());
     let at = open(
@@ -449,14 +454,14 @@ fn run_match(
             .unwrap_or_else(|_| ProgressStyle::default_spinner()),
     );
     bar.set_message("waiting for both seats");
-    let told = |state: &worldline_abi::SessionState, kept: u32| {
+    let mut told = |(_, state): &Frame| {
         bar.set_message(format!(
-            "frame {}, {kept} recorded, {} left",
+            "frame {} recorded, {} left",
             state.frame, state.clock
         ));
     };
     let patience = Duration::from_secs(wait);
-    let recording = play::run(&options.chains(), &found, &key, patience, &told)?;
+    let recording = play::run(&options.chains(), &found, &key, patience, None, &mut told)?;
     bar.finish_and_clear();
     let path = output.unwrap_or_else(|| format!("{session}.wlr").into());
     std::fs::write(&path, recording.encode())

@@ -37,15 +37,16 @@ pub(crate) struct UploadOptions {
 }
 
 /// A bar that appears with the first write.
-fn bar() -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} transactions  {per_sec}  {eta} left");
+pub(crate) fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{msg} {bar:30} {pos}/{len} transactions  {per_sec}  {eta} left",
+    );
     let bar = ProgressBar::no_length();
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+pub(crate) fn show(bar: &ProgressBar, progress: Progress) {
     match progress {
         Progress::Writes { count } => {
             bar.reset();
