@@ -36,17 +36,22 @@ export async function freePort() {
   return port;
 }
 
-/** The `worldline serve` of this tree on loopback, with an empty data folder. */
-export async function startArcade() {
+/**
+ * The `worldline serve` of this tree on loopback: on its own chains, or with `native` on none. What it
+ * keeps is in `data`, an empty folder unless an earlier one is given.
+ */
+export async function startArcade({ native = false, data: earlier } = {}) {
   const binary = required('WORLDLINE');
-  const data = await mkdtemp(join(tmpdir(), 'worldline-browser-test-'));
+  const data = earlier ?? (await mkdtemp(join(tmpdir(), 'worldline-browser-test-')));
   const port = await freePort();
   const site = join(ROOT, 'web', 'dist');
   const worlds = process.env.WORLDS || join(ROOT, 'worlds');
+  const l1 = await freePort();
+  const chains = native ? ['--native'] : ['--l1-port', `${l1}`, '--rollup-port', '0'];
   const child = spawn(
     binary,
-    ['serve', '--port', `${port}`, '--worlds', worlds, '--site', site, '--data', data],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
+    ['serve', '--port', `${port}`, '--worlds', worlds, '--site', site, '--data', data, ...chains],
+    { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] },
   );
   let log = '';
   child.stdout.on('data', (text) => (log += text));
@@ -57,6 +62,11 @@ export async function startArcade() {
     child.kill('SIGINT');
     await Promise.race([ended, sleep(10_000).then(() => child.kill('SIGKILL'))]);
     await rm(data, { recursive: true, force: true });
+  };
+  /** As a power cut would: nothing is said, nothing is flushed. */
+  const crash = async () => {
+    child.kill('SIGKILL');
+    await ended;
   };
   const deadline = Date.now() + START_MS;
   for (;;) {
@@ -69,7 +79,7 @@ export async function startArcade() {
     }
     await sleep(50);
   }
-  return { address, data, worlds, stop };
+  return { address, data, worlds, port, l1: `http://127.0.0.1:${l1}`, log: () => log, stop, crash };
 }
 
 /** Headless Chromium with a fresh profile. */

@@ -7,7 +7,7 @@ export async function insertQuarter(page, address, opponent) {
   await page.goto(address);
   await page.getByRole('radio', { name: opponent }).check({ force: true });
   await button(page, 'Insert quarter').click();
-  await page.waitForURL(/#\/s\/[A-Z0-9]{6}$/);
+  await page.waitForURL(/#\/s\/[A-Za-z0-9]+$/);
   return page.url();
 }
 

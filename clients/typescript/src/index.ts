@@ -15,4 +15,9 @@
 export * from './generated';
 export { sessionAddresses, sessionId, sitDown, type SessionAddresses } from './session';
 export { padSender, type PadSender } from './input';
-export { states } from './subscribe';
+export { changes, states } from './subscribe';
+export { sender, type Sender, type SendingRpc } from './send';
+export { type Batch, closeSession, giveBack, lendSession, type NewSession, openSession } from './open';
+export { forkWorld, parentOf, retireWorld, worldName, worldShards, worldSizes } from './world';
+export { findResults, findScores, findSessions, findWorlds, type Found } from './find';
+export { type Fault, faultOf } from './fault';

@@ -17,7 +17,7 @@ use crate::chain::up::Running;
 #[cfg(feature = "cabinet")]
 use worldline_chain::{Program, Signer};
 #[cfg(feature = "cabinet")]
-use worldline_server::ChainAccess;
+use worldline_server::{ChainAccess, Fetched};
 
 /// Pages reach the chains through the arcade, which alone may be open to a network.
 #[cfg(feature = "cabinet")]
@@ -167,6 +167,7 @@ fn access(running: &Running) -> ChainAccess {
         program: Program::default(),
         keeper: Some(running.identity().pubkey()),
         play_money: true,
+        fetched: Fetched::default(),
     }
 }
 

@@ -67,11 +67,16 @@ pub(crate) struct SeatView {
 }
 
 impl App {
-    fn invite(&self, id: MatchId) -> String {
+    /// Where links to this arcade begin, with the token where one is needed.
+    pub(crate) fn home(&self) -> String {
         match self.access.token() {
-            Some(access) => format!("/?{QUERY_NAME}={}#/s/{id}", access.as_str()),
-            None => format!("/#/s/{id}"),
+            Some(access) => format!("/?{QUERY_NAME}={}", access.as_str()),
+            None => "/".into(),
         }
+    }
+
+    fn invite(&self, id: MatchId) -> String {
+        format!("{}#/s/{id}", self.home())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Chains for pages: their JSON-RPC passed on under the arcade's own address, so that one origin, one
 //! certificate and one token are enough; and matches that L1 keeps, executed again for viewers.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -17,11 +18,13 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message as Theirs;
+use worldline_abi::WorldAccount;
 use worldline_arena::{
-    JsonReplay, Recording, ReplayError, Report, World, json_frames, states, verify as execute,
+    JsonReplay, Recording, ReplayError, Report, World, WorldCard, json_frames, states,
+    verify as execute,
 };
 use worldline_chain::download::{DownloadError, download};
-use worldline_chain::read::ReadError;
+use worldline_chain::read::{ReadError, read};
 use worldline_chain::table::Chains;
 use worldline_chain::verify::{VerifyError, check, replay, result};
 use worldline_chain::watch::websocket_url;
@@ -30,7 +33,7 @@ use worldline_chain::{Address, Program, Rpc, RpcError};
 use crate::App;
 use crate::api::{blocking, turn};
 use crate::error::ApiError;
-use crate::limits::{CHAIN_TIMEOUT, MAX_MESSAGE, SEND_TIMEOUT};
+use crate::limits::{CHAIN_TIMEOUT, FETCHED_WORLDS, MAX_MESSAGE, SEND_TIMEOUT};
 
 /// Which chains pages reach.
 #[derive(Clone)]
@@ -43,11 +46,36 @@ pub struct ChainAccess {
     pub keeper: Option<Address>,
     /// Whether L1 is a box whose faucet gives play money.
     pub play_money: bool,
+    /// Worlds that were fetched from L1, by their roots.
+    pub fetched: Fetched,
+}
+
+/// Worlds that were fetched from L1, by their roots; shared and bounded.
+#[derive(Clone, Default)]
+pub struct Fetched(Arc<Mutex<HashMap<[u8; 32], Arc<World>>>>);
+
+impl Fetched {
+    fn get(&self, root: &[u8; 32]) -> Option<Arc<World>> {
+        self.lock().get(root).cloned()
+    }
+
+    fn keep(&self, world: &Arc<World>) {
+        let mut worlds = self.lock();
+        if worlds.len() >= FETCHED_WORLDS {
+            worlds.clear();
+        }
+        worlds.insert(world.root(), Arc::clone(world));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<World>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) fn routes(router: Router<App>) -> Router<App> {
     router
         .route("/api/chain", get(about))
+        .route("/api/chain/worlds/{world}", get(card))
         .route("/api/chain/rpc/{which}", post(forward).get(pubsub))
         .route("/api/chain/matches/{session}/states", get(match_states))
         .route("/api/chain/matches/{session}/frames", get(match_frames))
@@ -79,7 +107,40 @@ async fn about(State(app): State<App>) -> Result<Json<Value>, ApiError> {
         "program": access.program.id.to_string(),
         "keeper": access.keeper.map(|keeper| keeper.to_string()),
         "play_money": access.play_money,
+        "home": app.home(),
     })))
+}
+
+/// `GET /api/chain/worlds/{world}`: what a world's cartridge on L1 says of itself.
+async fn card(
+    State(app): State<App>,
+    Path(world): Path<String>,
+) -> Result<Json<WorldCard>, ApiError> {
+    blocking(move || {
+        let access = app.chain()?;
+        let at = address(&world)?;
+        let account: WorldAccount = read(&access.program, &access.chains.l1, &at)?;
+        Ok(Json(
+            world_at(&app, &at, &account.manifest.merkle_root)?.card(),
+        ))
+    })
+    .await
+}
+
+/// A world by its root: from this machine's shelf, else fetched from L1.
+fn world_at(app: &App, at: &Address, root: &[u8; 32]) -> Result<Arc<World>, ApiError> {
+    if let Some(world) = app.arena.shelf().by_root(root) {
+        return Ok(Arc::clone(world));
+    }
+    let access = app.chain()?;
+    if let Some(world) = access.fetched.get(root) {
+        return Ok(world);
+    }
+    let cartridge = download(&access.chains.l1, &access.program, at)?;
+    let name = cartridge.manifest().name().to_owned();
+    let world = World::new(name, cartridge, Value::Null);
+    access.fetched.keep(&world);
+    Ok(world)
 }
 
 /// `POST /api/chain/rpc/{l1|rollup}`: JSON-RPC.
@@ -155,19 +216,15 @@ async fn bridge(page: &mut WebSocket, url: &str) -> bool {
     }
 }
 
-/// A match that L1 keeps, and the world to execute it in: from this machine's shelf, else from L1.
+/// A match that L1 keeps, and the world to execute it in.
 fn kept(app: &App, session: &str) -> Result<(Recording, Arc<World>), ApiError> {
     let access = app.chain()?;
     let (l1, program) = (&access.chains.l1, &access.program);
     let session = address(session)?;
     let recording = Recording::decode(&replay(l1, program, &session)?)?;
-    let root = recording.session.world_root;
-    if let Some(world) = app.arena.shelf().by_root(&root) {
-        return Ok((recording, Arc::clone(world)));
-    }
-    let cartridge = download(l1, program, &recording.session.world.into())?;
-    let name = cartridge.manifest().name().to_owned();
-    Ok((recording, World::new(name, cartridge, Value::Null)))
+    let of = &recording.session;
+    let world = world_at(app, &of.world.into(), &of.world_root)?;
+    Ok((recording, world))
 }
 
 fn address(text: &str) -> Result<Address, ApiError> {

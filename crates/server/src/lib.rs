@@ -44,7 +44,7 @@ use tokio::sync::Semaphore;
 use worldline_arena::Arena;
 
 #[cfg(feature = "chain")]
-pub use chain::ChainAccess;
+pub use chain::{ChainAccess, Fetched};
 pub use error::ApiError;
 pub use site::{Site, SiteError};
 

@@ -52,5 +52,7 @@ pub const SSH_KEEPALIVE: Duration = Duration::from_secs(30);
 pub const SSH_HEARTBEAT: Duration = Duration::from_millis(200);
 /// Variables that an SSH client may set.
 pub const MAX_SSH_VARIABLES: usize = 64;
+/// Worlds from L1 that are kept in memory for their viewers.
+pub const FETCHED_WORLDS: usize = 16;
 /// How long a chain may take to accept a WebSocket.
 pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);

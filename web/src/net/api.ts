@@ -18,6 +18,31 @@ export interface World {
   rules: { name: string; why: string }[];
   characters: { id: number; name: string }[];
   stages: { id: number; name: string }[];
+  /** What L1 knows of it, where there is one. */
+  onChain?: OnChain;
+}
+
+/** A world's account; money in lamports. */
+export interface OnChain {
+  owner: string;
+  parent: string | null;
+  fee: bigint;
+  feesEarned: bigint;
+  matches: number;
+  live: number;
+  /** Seconds of Unix time. */
+  created: number;
+}
+
+/** What the server says of the chains behind it. */
+export interface ChainAbout {
+  program: string;
+  /** Who runs, records and settles the matches of the rollup. */
+  keeper: string | null;
+  /** Whether L1's faucet gives play money. */
+  play_money: boolean;
+  /** Where links to this arcade begin. */
+  home: string;
 }
 
 export type Opponent = "human" | "ghost" | "random" | "policy";
@@ -38,6 +63,8 @@ export interface ResultView {
 
 export interface MatchView {
   session: string;
+  /** What people call it: short, fit to be read aloud. */
+  code?: string;
   world: string;
   status: "open" | "picking" | "ready" | "active" | "ended";
   stage: number;
@@ -55,6 +82,9 @@ export interface SeatGrant { session: string; seat: number; token: string; invit
 
 export interface ReplayEntry {
   id: string;
+  /** What people call it, where that is not its id. */
+  code?: string;
+  wallets?: [string, string];
   world: string | null;
   /** Seconds of Unix time. */
   created: number;
@@ -110,6 +140,20 @@ const id = encodeURIComponent;
 const REEXECUTE_MS = 120_000;
 
 export const api = {
+  /** `null` where matches run on no chain. */
+  chain: async (): Promise<ChainAbout | null> => {
+    try {
+      return await json<ChainAbout>("/api/chain");
+    } catch (error) {
+      if (error instanceof ApiError && (error.code === "no_chain" || error.code === "not_found")) return null;
+      throw error;
+    }
+  },
+  worldCard: (world: string) => json<World>(`/api/chain/worlds/${id(world)}`),
+  matchStates: async (session: string) => (await request(`/api/chain/matches/${id(session)}/states`, {}, REEXECUTE_MS)).arrayBuffer(),
+  verifyMatch: async (session: string) =>
+    (await (await request(`/api/chain/matches/${id(session)}/verify`, { method: "POST" }, REEXECUTE_MS)).json()) as Verdict,
+  matchFramesUrl: (session: string) => `/api/chain/matches/${id(session)}/frames`,
   worlds: () => json<World[]>("/api/worlds"),
   sessions: () => json<MatchView[]>("/api/sessions"),
   session: (session: string) => json<MatchView>(`/api/sessions/${id(session)}`),

@@ -1,15 +1,15 @@
 /** Seats this browser tab holds: token and session key, kept for reloads, gone with the tab. */
 import { hex } from "../abi";
 import type { SeatGrant } from "./api";
-import { unhex, type SessionKey } from "./signing";
+import { unhex } from "./signing";
 
 export interface HeldSeat { seat: number; token: string; invite: string; secret: Uint8Array }
 
 const name = (session: string): string => `worldline.seat.${session}`;
 
-export function holdSeat(grant: SeatGrant, key: SessionKey): void {
+export function holdSeat(grant: SeatGrant, secret: Uint8Array): void {
   const { seat, token, invite } = grant;
-  sessionStorage.setItem(name(grant.session), JSON.stringify({ seat, token, invite, secret: hex(key.secret) }));
+  sessionStorage.setItem(name(grant.session), JSON.stringify({ seat, token, invite, secret: hex(secret) }));
 }
 
 export function heldSeat(session: string): HeldSeat | null {
@@ -28,8 +28,8 @@ export function dropSeat(session: string): void {
   sessionStorage.removeItem(name(session));
 }
 
-/** A rematch keeps its seats: the same token and key, under the new id. */
+/** A rematch keeps its seats: the same token and key, under the new id, unless one is held there. */
 export function carrySeat(from: string, to: string): void {
   const text = sessionStorage.getItem(name(from));
-  if (text !== null) sessionStorage.setItem(name(to), text.replaceAll(from, to));
+  if (text !== null && sessionStorage.getItem(name(to)) === null) sessionStorage.setItem(name(to), text.replaceAll(from, to));
 }

@@ -48,6 +48,8 @@ export interface Signer {
   applied(frame: number, slot: Uint8Array): string | null;
   /** The match is over: signs up to its last frame, unless that is done. */
   finish(): { frame: number; signature: string } | null;
+  /** The running hash up to the last frame that was taken in. */
+  hash(): Uint8Array;
   /** Goes on from a hash the arcade remembers (after a lost connection). */
   resume(frame: number, hash: Uint8Array): void;
 }
@@ -97,6 +99,7 @@ export function newSigner(session: string, seat: number, secret: Uint8Array): Si
       const frame = next - 1;
       return frame > signed ? { frame, signature: signature() } : null;
     },
+    hash: () => hash,
     resume(frame, from) {
       hash = Uint8Array.from(from);
       next = frame + 1;

@@ -93,6 +93,7 @@ export function lobby(session: string, invite: string | null, actions: LobbyActi
   const join = h("button", { class: "coin", onclick: actions.join }, h("span", null, "Take the seat"), h("small", null, "or stay and watch"));
   const note = h("p", { class: "note", role: "status" });
   const stage = h("p", { class: "stage-name" });
+  const code = h("div", { class: "session-name" });
   const roster = h("fieldset", { class: "roster" }, h("legend", null, "Your fighter"));
   const invitation = h("div", { class: "invite" }, qrCode(url), h("div", null, h("p", null, "Your friend opens this link or scans the code."), field, copy));
   let fighters: { id: number; name: string }[] = [];
@@ -124,7 +125,7 @@ export function lobby(session: string, invite: string | null, actions: LobbyActi
   const element = h("div", { class: "lobby" },
     panels[0].element,
     h("div", { class: "desk" },
-      h("p", { class: "label" }, "Session"), vectorSvg(session, "session-code"), stage, invitation, note, start, join,
+      h("p", { class: "label" }, "Session"), code, stage, invitation, note, start, join,
       h("button", { class: "plain", onclick: actions.leave }, "Leave")),
     panels[1].element,
     roster,
@@ -139,6 +140,10 @@ export function lobby(session: string, invite: string | null, actions: LobbyActi
       if (view.stage !== stageShown) {
         stageShown = view.stage;
         replace(stage, stageIcon(view.stage), stageById(view.stage).name);
+      }
+      if (code.dataset["code"] !== (view.code ?? session)) {
+        code.dataset["code"] = view.code ?? session;
+        replace(code, vectorSvg(view.code ?? session, "session-code"));
       }
       const free = view.seats.some((one) => one.kind === "free");
       const mine = seat === null ? null : view.seats[seat];

@@ -4,11 +4,11 @@ import { h, replace, setText } from "../dom";
 import { newController, type Controller } from "../input/controller";
 import { touchPad, wantsTouch } from "../input/touch";
 import { meter } from "../meter";
-import { api, words, type MatchView, type ResultView } from "../net/api";
-import { chainTag, connect, type Live } from "../net/live";
+import { arcade } from "../net/arcade";
+import { words, type MatchView, type ResultView } from "../net/api";
+import { chainTag, type Live } from "../net/live";
 import { newFrameQueue } from "../net/queue";
-import { carrySeat, dropSeat, heldSeat, holdSeat } from "../net/seats";
-import { newKey } from "../net/signing";
+import { carrySeat, dropSeat, heldSeat } from "../net/seats";
 import { createGame } from "../render/game";
 import { vectorSvg } from "../render/vector";
 import { navigate, type Leave } from "../router";
@@ -33,7 +33,7 @@ function storedDelay(): number {
 }
 
 export function match(main: HTMLElement, id: string): Leave {
-  const session = id.toUpperCase();
+  const session = arcade.named(id);
   let live: Live | null = null;
   let controller: Controller | null = null;
   let view: MatchView | null = null;
@@ -59,10 +59,11 @@ export function match(main: HTMLElement, id: string): Leave {
   const watchers = h("b", null, "0");
   const delay = h("select", { "aria-label": "Display delay", onchange: () => { localStorage.setItem(DELAY_STORE, delay.value); queue.setDelay(Number(delay.value)); delay.blur(); } },
     DELAYS.map(([frames, label]) => h("option", { value: frames, selected: frames === storedDelay() }, label)));
+  const code = h("code", null, "");
   const role = h("span", { class: "role" }, "");
   const quit = h("button", { class: "plain", onclick: () => askQuit() }, "Quit");
   const strip = h("div", { class: "strip" },
-    h("span", null, h("code", null, session)), role,
+    h("span", null, code), role,
     h("span", null, "fps ", fps), h("span", null, "ping ", latency), h("span", { title: "Fingerprint of the chain over every state so far" }, "chain ", chain),
     h("span", { title: "How often a rule that is not learned changed a value" }, "rules ", rules), h("span", null, "watching ", watchers),
     h("span", { class: "grow" }), h("label", null, "display ", delay), soundSwitch(), h("button", { class: "plain", onclick: () => controlsDialog(() => controller?.reloadKeys()) }, "Controls"), quit);
@@ -102,10 +103,7 @@ export function match(main: HTMLElement, id: string): Leave {
 
   async function join(): Promise<void> {
     try {
-      const key = newKey();
-      const grant = await api.join(session, key.publicHex);
-      holdSeat(grant, key);
-      held = heldSeat(session);
+      held = await arcade.join(session);
       reconnect();
     } catch (error) {
       say(words(error), "bad");
@@ -161,6 +159,7 @@ export function match(main: HTMLElement, id: string): Leave {
     }
     if (!playing) room.update(next, held?.seat ?? null);
     controller?.enable(next.status === "active" || next.status === "ready");
+    setText(code, next.code ?? next.session);
     setText(watchers, String(next.spectators));
     setText(role, held === null ? "watching" : `P${held.seat + 1}`);
     role.className = `role ${held === null ? "" : `p${held.seat + 1}`}`;
@@ -183,7 +182,7 @@ export function match(main: HTMLElement, id: string): Leave {
     controller = held === null ? null : newController((pad) => live?.pad(pad));
     controller?.enable(view?.status === "active" || view?.status === "ready");
     if (controller !== null && wantsTouch()) tube.after(touchPad(controller.touch, controller.poll));
-    live = connect(session, held, {
+    live = arcade.connect(session, held, {
       view: update,
       frame: queue.push,
       result: showResult,
@@ -230,11 +229,13 @@ export function match(main: HTMLElement, id: string): Leave {
 
   async function load(): Promise<void> {
     try {
-      const first = await api.session(session);
+      const first = await arcade.session(session);
       if (gone) return;
-      const world = (await api.worlds()).find((one) => one.id === first.world);
-      room.setFighters(world?.characters ?? []);
       update(first);
+      if (first.status === "ended" && arcade.chain !== null) return;
+      const world = (await arcade.worlds()).find((one) => one.id === first.world);
+      if (gone) return;
+      room.setFighters(world?.characters ?? []);
       reconnect();
     } catch (error) {
       if (!gone) replace(main, h("section", { class: "page" }, h("h1", null, "No such match"), h("p", null, words(error)), h("p", null, h("a", { class: "button", href: "#/" }, "Back to the arcade"))));

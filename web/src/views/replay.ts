@@ -1,12 +1,13 @@
 /** A stored match: watched, verified, shared, exported. */
 import { h, replace, setText } from "../dom";
-import { api, words } from "../net/api";
+import { arcade } from "../net/arcade";
+import { words } from "../net/api";
 import type { Leave } from "../router";
 import { stateSource } from "../source";
 import { playback, type Playback } from "./playback";
 
 export function replay(main: HTMLElement, id: string): Leave {
-  const name = id.toUpperCase();
+  const name = arcade.named(id);
   let player: Playback | null = null;
   let gone = false;
 
@@ -19,7 +20,7 @@ export function replay(main: HTMLElement, id: string): Leave {
     verdict.className = "notice";
     setText(verdict, "Running every frame again and checking every signature …");
     try {
-      const answer = await api.verify(name);
+      const answer = await arcade.verify(name);
       verdict.className = answer.valid ? "notice good" : "notice bad";
       const frame = answer.first_bad_frame;
       replace(verdict, answer.valid
@@ -47,11 +48,11 @@ export function replay(main: HTMLElement, id: string): Leave {
 
   async function load(): Promise<void> {
     try {
-      const source = stateSource(await api.replayStates(name));
+      const source = stateSource(await arcade.replayStates(name));
       if (gone) return;
       player = playback(source, [
         h("code", null, name), verify, share,
-        h("a", { class: "button", href: api.framesUrl(name), download: `${name}.frames.json` }, "Export JSON"),
+        h("a", { class: "button", href: arcade.framesUrl(name), download: `${name}.frames.json` }, "Export JSON"),
         h("a", { class: "button", href: "#/" }, "Arcade"),
       ]);
       setText(verdict, "");

@@ -1,13 +1,12 @@
 /** The shelf: worlds, what they are worth, and the slot for a quarter. */
 import { emptyState } from "../abi";
-import { h, prefersReducedMotion, replace } from "../dom";
+import { h, prefersReducedMotion, replace, setText } from "../dom";
 import { bytes, count, duration, reasonWords, seatWords } from "../format";
 import { bodyById } from "../melee/characters";
 import { stageById } from "../melee/stages";
 import { readFidelity, type Fidelity } from "../fidelity";
-import { api, words, type MatchView, type Opponent, type ReplayEntry, type World } from "../net/api";
-import { holdSeat } from "../net/seats";
-import { newKey } from "../net/signing";
+import { arcade } from "../net/arcade";
+import { words, type MatchView, type Opponent, type ReplayEntry, type World } from "../net/api";
 import { createGame } from "../render/game";
 import { navigate, type Leave } from "../router";
 import { stateSource, type Source } from "../source";
@@ -16,6 +15,10 @@ import { loop, onResize } from "../ui/loop";
 import { stageIcon } from "../ui/stageicon";
 
 const REFRESH_MS = 4000;
+/** Worlds that are on their way to L1 are looked for again after this. */
+const AGAIN_MS = 1500;
+/** What stands on the coin slot. */
+const FREE = "free play";
 const STORE = "worldline.quarter";
 /** Shorter matches do not make a preview, frames. */
 const WORTH_SHOWING = 900;
@@ -118,7 +121,7 @@ function plate(world: World): HTMLElement {
 function liveRow(view: MatchView): HTMLElement {
   const open = view.seats.some((seat) => seat.kind === "free");
   return h("li", null, h("a", { href: `#/s/${view.session}` },
-    h("code", null, view.session),
+    h("code", null, view.code ?? view.session),
     h("span", null, stageById(view.stage).name),
     h("span", null, view.seats.map((seat) => (seat.character === null ? seatWords(seat.kind) : bodyById(seat.character).name)).join(" v ")),
     h("span", { class: "go" }, open ? "Take the open seat" : view.status === "active" ? `Watch · ${duration(view.frame)}` : "Watch")));
@@ -127,7 +130,7 @@ function liveRow(view: MatchView): HTMLElement {
 function replayRow(entry: ReplayEntry): HTMLElement {
   const { stage, characters, winner, frames, reason } = entry.result;
   return h("li", null, h("a", { href: `#/r/${entry.id}` },
-    h("code", null, entry.id),
+    h("code", null, entry.code ?? entry.id),
     h("span", null, stageById(stage).name),
     h("span", null, characters.map((id, seat) => [seat === 1 && " v ", h("span", { class: winner === seat ? `won p${seat + 1}` : "" }, bodyById(id).name)])),
     h("span", { class: "go" }, `${duration(frames)} · ${reasonWords(reason)}`)));
@@ -137,6 +140,7 @@ export function shelf(main: HTMLElement): Leave {
   const wish = remembered();
   let world: World | null = null;
   let closed = false;
+  let again = 0;
 
   const canvas = h("canvas", { class: "attract", "aria-label": "A match of a learned world, playing by itself" });
   const caption = h("p", { class: "caption" }, "warming up");
@@ -145,14 +149,15 @@ export function shelf(main: HTMLElement): Leave {
   const plates = h("div", null);
   const live = h("ul", { class: "rows" });
   const replays = h("ul", { class: "rows" });
-  const insert = h("button", { class: "coin", disabled: true, onclick: insertQuarter }, h("span", null, "Insert quarter"), h("small", null, "free play"));
+  const coinNote = h("small", { role: "status" }, FREE);
+  const insert = h("button", { class: "coin", disabled: true, onclick: insertQuarter }, h("span", null, "Insert quarter"), coinNote);
   const code = h("input", { id: "code", class: "code", maxlength: 6, placeholder: "K7WQ2M", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", "aria-describedby": "code-help" });
   const join = h("form", { class: "join", onsubmit: (event: Event) => { event.preventDefault(); openCode(); } },
     h("label", { for: "code" }, "Session id"), code, h("button", null, "Join"), h("small", { id: "code-help" }, "six letters and digits from a friend"));
 
   function openCode(): void {
     const text = code.value.trim().toUpperCase();
-    if (/^[A-Z2-9]{6}$/.test(text)) navigate(`/s/${text}`);
+    if (/^[A-Z2-9]{6}$/.test(text)) arcade.find(text).then((session) => navigate(`/s/${session}`), (error: unknown) => replace(problem, words(error)));
     else replace(problem, `“${code.value}” is not a session id. It has six letters and digits, for example K7WQ2M.`);
   }
 
@@ -161,12 +166,11 @@ export function shelf(main: HTMLElement): Leave {
     insert.disabled = true;
     replace(problem);
     try {
-      const key = newKey();
-      const grant = await api.create(world.id, wish.stage, key.publicHex, wish.opponent);
-      holdSeat(grant, key);
       localStorage.setItem(STORE, JSON.stringify(wish));
-      navigate(`/s/${grant.session}`);
+      const session = await arcade.create(world, wish.stage, wish.opponent, (step) => setText(coinNote, step));
+      navigate(`/s/${session}`);
     } catch (error) {
+      setText(coinNote, FREE);
       replace(problem, words(error));
       insert.disabled = false;
     }
@@ -185,7 +189,7 @@ export function shelf(main: HTMLElement): Leave {
 
   async function refresh(): Promise<void> {
     try {
-      const [sessions, stored] = await Promise.all([api.sessions(), api.replays()]);
+      const [sessions, stored] = await Promise.all([arcade.sessions(), arcade.replays()]);
       if (closed) return;
       const running = sessions.filter((view) => view.status !== "ended");
       replace(live, running.length > 0 ? running.map(liveRow) : h("li", { class: "none" }, "Nobody plays right now. Insert a quarter and be the first."));
@@ -210,10 +214,10 @@ export function shelf(main: HTMLElement): Leave {
 
   async function preview(): Promise<void> {
     try {
-      const latest = (await api.replays()).find((entry) => entry.world !== null && entry.result.frames > WORTH_SHOWING);
+      const latest = (await arcade.replays()).find((entry) => entry.world !== null && entry.result.frames > WORTH_SHOWING && entry.result.replay !== null);
       if (latest !== undefined) {
-        const source = stateSource(await api.replayStates(latest.id));
-        if (!closed) show.play(source, `Replay ${latest.id} · ${matchTitle(latest.result.stage, latest.result.characters)}`);
+        const source = stateSource(await arcade.replayStates(latest.id));
+        if (!closed) show.play(source, `Replay ${latest.code ?? latest.id} · ${matchTitle(latest.result.stage, latest.result.characters)}`);
         return;
       }
     } catch {
@@ -228,10 +232,13 @@ export function shelf(main: HTMLElement): Leave {
 
   async function load(): Promise<void> {
     try {
-      const worlds = (await api.worlds()).filter((one) => one.kind === "world");
+      const worlds = (await arcade.worlds()).filter((one) => one.kind === "world");
       if (closed) return;
-      if (worlds.length === 0) replace(problem, "This arcade has no world on its shelf. Start it with a cartridge, for example worlds/melee.cart.");
-      else choose(worlds[0], worlds);
+      if (worlds.length === 0 && arcade.chain !== null) {
+        replace(problem, "The arcade is putting its worlds onto L1 …");
+        again = window.setTimeout(() => void load(), AGAIN_MS);
+      } else if (worlds.length === 0) replace(problem, "This arcade has no world on its shelf. Start it with a cartridge, for example worlds/melee.cart.");
+      else { replace(problem); choose(worlds[0], worlds); }
     } catch (error) {
       if (!closed) replace(problem, words(error), " ", h("button", { class: "plain", onclick: () => void load() }, "Try again"));
     }
@@ -244,6 +251,7 @@ export function shelf(main: HTMLElement): Leave {
   return () => {
     closed = true;
     window.clearInterval(timer);
+    window.clearTimeout(again);
     show.close();
   };
 }
