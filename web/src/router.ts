@@ -7,6 +7,8 @@ import { fileView } from "./views/file";
 import { match } from "./views/match";
 import { replay } from "./views/replay";
 import { shelf } from "./views/shelf";
+import { wallet } from "./views/wallet";
+import { world } from "./views/world";
 
 /** Undoes what the view set up: listeners, loops, sockets. */
 export type Leave = () => void;
@@ -15,6 +17,8 @@ const ROUTES: [RegExp, (main: HTMLElement, argument: string) => Leave, title: st
   [/^\/?$/, shelf, "Arcade"],
   [/^\/s\/([A-Za-z0-9]+)$/, match, "Match"],
   [/^\/r\/([A-Za-z0-9]+)$/, replay, "Replay"],
+  [/^\/w\/([A-Za-z0-9]+)$/, world, "World"],
+  [/^\/wallet$/, wallet, "Wallet"],
   [/^\/file$/, fileView, "Open a file"],
   [/^\/controls$/, controlsPage, "Controls"],
   [/^\/about$/, about, "About"],

@@ -1,6 +1,7 @@
 /** What has to be said out loud. */
 import { h, replace } from "../dom";
-import { api, type World } from "../net/api";
+import { arcade } from "../net/arcade";
+import type { World } from "../net/api";
 import type { Leave } from "../router";
 
 function rules(world: World): HTMLElement {
@@ -23,8 +24,12 @@ export function about(main: HTMLElement): Leave {
     h("p", null, "It is a learned approximation. Errors grow the longer a situation is unlike the replays: a fighter may slide, a move may end early, a hit may count differently than in the game. The measured errors stand on the shelf beside each world."),
     h("h2", null, "Whom you trust"),
     h("p", null, "Whoever runs this arcade is trusted to include your inputs and to time them fairly. Forged inputs and false frames are caught: your browser signs the running hash of your inputs once a second with a key that never leaves it, and anyone can run a replay again and compare every byte."),
+    arcade.chain !== null && [
+      h("h2", null, "What lies on chains"),
+      h("p", null, "Worlds, results and replays are accounts on L1, here a box on the arcade's own machine. Rent is a deposit; “permanent” means that nobody can delete it for you. A match runs on a rollup: every frame is a transaction, and its state is what you see. The system calls that make a frame fit are shown on this rollup; no public chain has them."),
+    ],
     h("p", null, "Licensed Apache-2.0 or MIT, as you like.")));
   let gone = false;
-  api.worlds().then((worlds) => { if (!gone) replace(unlearned, worlds.filter((world) => world.kind === "world").map(rules)); }, () => undefined);
+  arcade.worlds().then((worlds) => { if (!gone) replace(unlearned, worlds.filter((world) => world.kind === "world").map(rules)); }, () => undefined);
   return () => { gone = true; };
 }

@@ -1,18 +1,19 @@
 /** The shelf: worlds, what they are worth, and the slot for a quarter. */
 import { emptyState } from "../abi";
 import { h, prefersReducedMotion, replace, setText } from "../dom";
-import { bytes, count, duration, reasonWords, seatWords } from "../format";
+import { bytes, count, duration, seatWords } from "../format";
 import { bodyById } from "../melee/characters";
 import { stageById } from "../melee/stages";
 import { readFidelity, type Fidelity } from "../fidelity";
 import { arcade } from "../net/arcade";
-import { words, type MatchView, type Opponent, type ReplayEntry, type World } from "../net/api";
+import { words, type MatchView, type Opponent, type World } from "../net/api";
 import { createGame } from "../render/game";
 import { navigate, type Leave } from "../router";
 import { stateSource, type Source } from "../source";
 import { choice } from "../ui/choice";
 import { loop, onResize } from "../ui/loop";
 import { stageIcon } from "../ui/stageicon";
+import { readout, replayRow, rows } from "./matches";
 
 const REFRESH_MS = 4000;
 /** Worlds that are on their way to L1 are looked for again after this. */
@@ -81,10 +82,6 @@ function matchTitle(stage: number, characters: readonly (number | null)[]): stri
   return `${names[0]} v ${names[1]} · ${stageById(stage).name}`;
 }
 
-function readout(label: string, value: string, note?: string): HTMLElement {
-  return h("div", { class: "readout" }, h("dt", null, label), h("dd", null, value, note !== undefined && h("small", null, note)));
-}
-
 /** Position error over 20 frames beside the two baselines: shorter is better. */
 function fidelityBars(fidelity: Fidelity): HTMLElement | null {
   if (fidelity.baselines.length === 0) return null;
@@ -102,6 +99,7 @@ function plate(world: World): HTMLElement {
   return h("section", { class: "plate", "aria-labelledby": "plate-title" },
     h("h2", { id: "plate-title" }, "The cartridge ", h("em", null, world.name)),
     world.description !== null && h("p", { class: "lead" }, world.description),
+    world.onChain !== undefined && h("p", null, h("a", { href: `#/w/${world.id}` }, "Its page on L1"), ": lineage, rent, leaderboard, and how to fork it."),
     h("dl", { class: "readouts" },
       readout("Parameters", count(world.parameters), `${bytes(world.bytes)} of integers`),
       readout("Layers", `${world.layers} × ${world.d_model}`, `state ${world.d_state}`),
@@ -125,15 +123,6 @@ function liveRow(view: MatchView): HTMLElement {
     h("span", null, stageById(view.stage).name),
     h("span", null, view.seats.map((seat) => (seat.character === null ? seatWords(seat.kind) : bodyById(seat.character).name)).join(" v ")),
     h("span", { class: "go" }, open ? "Take the open seat" : view.status === "active" ? `Watch · ${duration(view.frame)}` : "Watch")));
-}
-
-function replayRow(entry: ReplayEntry): HTMLElement {
-  const { stage, characters, winner, frames, reason } = entry.result;
-  return h("li", null, h("a", { href: `#/r/${entry.id}` },
-    h("code", null, entry.code ?? entry.id),
-    h("span", null, stageById(stage).name),
-    h("span", null, characters.map((id, seat) => [seat === 1 && " v ", h("span", { class: winner === seat ? `won p${seat + 1}` : "" }, bodyById(id).name)])),
-    h("span", { class: "go" }, `${duration(frames)} · ${reasonWords(reason)}`)));
 }
 
 export function shelf(main: HTMLElement): Leave {
@@ -180,7 +169,7 @@ export function shelf(main: HTMLElement): Leave {
     world = next;
     if (!next.stages.some((stage) => stage.id === wish.stage)) wish.stage = next.stages[0]?.id ?? 31;
     replace(picks,
-      choice("World", all.map((one) => ({ value: one, label: one.name, hint: `${count(one.parameters)} parameters` })), next, "worlds", (one) => choose(one, all)),
+      choice("World", all.map((one) => ({ value: one, label: one.name, hint: one.onChain === undefined ? `${count(one.parameters)} parameters` : `${count(one.onChain.matches)} matches` })), next, "worlds", (one) => choose(one, all)),
       choice("Against", OPPONENTS, wish.opponent, "opponents", (value) => { wish.opponent = value; }),
       choice("Stage", next.stages.map((stage) => ({ value: stage.id, label: stageIcon(stage.id), hint: stageById(stage.id).name })), wish.stage, "stages", (value) => { wish.stage = value; }));
     replace(plates, plate(next));
@@ -192,8 +181,8 @@ export function shelf(main: HTMLElement): Leave {
       const [sessions, stored] = await Promise.all([arcade.sessions(), arcade.replays()]);
       if (closed) return;
       const running = sessions.filter((view) => view.status !== "ended");
-      replace(live, running.length > 0 ? running.map(liveRow) : h("li", { class: "none" }, "Nobody plays right now. Insert a quarter and be the first."));
-      replace(replays, stored.length > 0 ? stored.slice(0, 12).map(replayRow) : h("li", { class: "none" }, "No match has been played here yet."));
+      replace(live, rows(running.map(liveRow), "Nobody plays right now. Insert a quarter and be the first."));
+      replace(replays, rows(stored.slice(0, 12).map(replayRow), "No match has been played here yet."));
     } catch (error) {
       if (!closed) replace(live, h("li", { class: "none" }, words(error)));
     }
