@@ -38,12 +38,12 @@ export async function freePort() {
 
 /**
  * The `worldline serve` of this tree on loopback: on its own chains, or with `native` on none. What it
- * keeps is in `data`, an empty folder unless an earlier one is given.
+ * keeps is in `data`, an empty folder unless an earlier one is given, and so is its port.
  */
-export async function startArcade({ native = false, data: earlier } = {}) {
+export async function startArcade({ native = false, data: earlier, port: wanted } = {}) {
   const binary = required('WORLDLINE');
   const data = earlier ?? (await mkdtemp(join(tmpdir(), 'worldline-browser-test-')));
-  const port = await freePort();
+  const port = wanted ?? (await freePort());
   const site = join(ROOT, 'web', 'dist');
   const worlds = process.env.WORLDS || join(ROOT, 'worlds');
   const l1 = await freePort();

@@ -57,6 +57,8 @@ try {
 
   const browser = await startBrowser();
   const page = await browser.newPage();
+  // The first start puts the worlds onto L1.
+  page.setDefaultTimeout(120_000);
   await insertQuarter(page, address, /Random/);
   await choose(page, 0);
   await button(page, 'Press start').click();

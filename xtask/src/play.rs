@@ -10,8 +10,9 @@ use crate::{run, site};
 const HELP: &str = "\
 cargo xtask play [--port N] [--no-open]
 
-Installs the site's packages, builds the site and the `worldline` command (without the
-trainer), and starts the arcade on loopback. Ctrl-C stops it.
+Installs the site's packages and MagicBlock's delegation program, builds the site and the `worldline`
+command (without the trainer), and starts the arcade on loopback with a Solana of its own: L1 in a box
+and a rollup. Ctrl-C stops it.
 
   --port N    listen on this port (default 7777)
   --no-open   do not open a browser, even where there is a display";
@@ -41,6 +42,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     let start = Instant::now();
     site::build()?;
+    run::step("delegation program", || site::install(&delegation()))?;
     let worldline = run::step("worldline command", || build(&[]))?;
     println!(
         "── ready to play after {:.1} s",
@@ -50,7 +52,8 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     become_server(arcade(&worldline, port, open && has_display()))
 }
 
-/// Builds the command in release, for playing unless features are asked for. Answers its path.
+/// Builds the command in release with what playing needs, and more if features are asked for. Answers
+/// its path.
 pub(crate) fn build(features: &[&str]) -> Outcome<PathBuf> {
     let command = [
         "build",
@@ -58,10 +61,17 @@ pub(crate) fn build(features: &[&str]) -> Outcome<PathBuf> {
         "--locked",
         "--package",
         "worldline-cli",
+        "--features",
+        "cabinet",
     ];
     run::finish(&mut env::cargo(&[&command, features].concat())?)?;
     let name = format!("worldline{}", std::env::consts::EXE_SUFFIX);
     Ok(env::target()?.join("release").join(name))
+}
+
+/// The package that brings MagicBlock's delegation program.
+pub(crate) fn delegation() -> PathBuf {
+    env::root().join("programs").join("delegation")
 }
 
 /// The arcade on loopback; it prints its address, and opens a browser if asked to.
@@ -72,6 +82,8 @@ pub(crate) fn arcade(worldline: &Path, port: u16, open: bool) -> Command {
         .args(["--port", &port.to_string()]);
     command.arg("--worlds").arg(env::root().join("worlds"));
     command.arg("--site").arg(site::built());
+    // The program and what lends its accounts are named relative to the repository.
+    command.current_dir(env::root());
     command
 }
 

@@ -169,7 +169,7 @@ fn site_tests() -> Outcome<Tally> {
 
 /// What the specification promises of speed, on a release build.
 fn speed() -> Outcome<Tally> {
-    let worldline = play::build(&[])?;
+    let worldline = worldline()?;
     let mut tally = Tally::default();
     for bench in ["physics", "sessions"] {
         let mut command = Command::new(&worldline);
@@ -179,6 +179,14 @@ fn speed() -> Outcome<Tally> {
     Ok(tally)
 }
 
+/// The command with everything that tests of it need: built once, for all of them.
+fn worldline() -> Outcome<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return worlds::build();
+    }
+    play::build(&[])
+}
+
 /// Where the browser test lives.
 pub(crate) fn browser_folder() -> PathBuf {
     env::root().join("tests").join("browser")
@@ -186,13 +194,20 @@ pub(crate) fn browser_folder() -> PathBuf {
 
 /// A full match between two browsers through the real server.
 fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
-    let worldline = play::build(&[])?;
+    let worldline = worldline()?;
+    run::step("delegation program", || site::install(&play::delegation()))?;
     let folder = browser_folder();
     site::install(&folder)?;
     let mut command = Command::new("node");
     command
-        .args(["--test", "--test-reporter=tap", "--test-timeout=600000"])
-        .arg("match.test.mjs")
+        // One after the other: both count painted frames or press keys in time.
+        .args([
+            "--test",
+            "--test-reporter=tap",
+            "--test-timeout=600000",
+            "--test-concurrency=1",
+        ])
+        .args(["match.test.mjs", "chain.test.mjs"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("WORLDLINE", worldline)

@@ -53,7 +53,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
 }
 
 /// Builds the command with code worlds. Answers its path.
-fn build() -> Outcome<PathBuf> {
+pub(crate) fn build() -> Outcome<PathBuf> {
     play::build(&["--features", "worlds"])
 }
 

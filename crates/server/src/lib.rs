@@ -227,6 +227,11 @@ fn router(app: App) -> Router {
         .route("/api/replays/{id}/verify", post(api::check));
     #[cfg(feature = "chain")]
     let router = chain::routes(router);
+    #[cfg(not(feature = "chain"))]
+    let router = router.route(
+        "/api/chain",
+        get(async || axum::Json(serde_json::Value::Null)),
+    );
     let router = router
         .route("/api/{*rest}", get(api::nothing).post(api::nothing))
         .fallback(files)

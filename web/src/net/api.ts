@@ -141,14 +141,7 @@ const REEXECUTE_MS = 120_000;
 
 export const api = {
   /** `null` where matches run on no chain. */
-  chain: async (): Promise<ChainAbout | null> => {
-    try {
-      return await json<ChainAbout>("/api/chain");
-    } catch (error) {
-      if (error instanceof ApiError && (error.code === "no_chain" || error.code === "not_found")) return null;
-      throw error;
-    }
-  },
+  chain: () => json<ChainAbout | null>("/api/chain"),
   worldCard: (world: string) => json<World>(`/api/chain/worlds/${id(world)}`),
   matchStates: async (session: string) => (await request(`/api/chain/matches/${id(session)}/states`, {}, REEXECUTE_MS)).arrayBuffer(),
   verifyMatch: async (session: string) =>

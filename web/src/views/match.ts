@@ -232,7 +232,6 @@ export function match(main: HTMLElement, id: string): Leave {
       const first = await arcade.session(session);
       if (gone) return;
       update(first);
-      if (first.status === "ended" && arcade.chain !== null) return;
       const world = (await arcade.worlds()).find((one) => one.id === first.world);
       if (gone) return;
       room.setFighters(world?.characters ?? []);

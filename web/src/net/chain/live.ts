@@ -62,6 +62,9 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
   let over = false;
   let claimed = false;
   let picked: number | null = null;
+  let arrive: (scene: Scene) => void = () => undefined;
+  /** What is said before the rollup has answered waits for it. */
+  const arrived = new Promise<Scene>((done) => { arrive = done; });
 
   async function fetchScene(): Promise<Scene> {
     const book = (await fetchSession(chain.rollup.rpc, session, NOW)).data;
@@ -76,7 +79,8 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
   function tellView(): void {
     if (scene === null) return;
     const view = sessionView(session, scene.book, scene.state, scene.inputs.heard, performance.now() - readySince);
-    if (held !== null && view.seats[held.seat].character === null) view.seats[held.seat].character = picked;
+    // What the player has just picked, though the account does not have it yet.
+    if (held !== null && picked !== null && !view.seats[held.seat].ready) view.seats[held.seat].character = picked;
     events.view(view);
   }
 
@@ -173,6 +177,11 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
     await new Promise((done) => setTimeout(done, 100));
     const last = signing ? signer?.finish() : null;
     if (last !== null && last !== undefined) leaveSignature(last.frame, last.signature);
+    await settle();
+  }
+
+  /** Tells what L1 keeps once it keeps it, and of a rematch. */
+  async function settle(): Promise<void> {
     const [kept] = await findResultPda({ session });
     let announced = false;
     while (!ending.signal.aborted) {
@@ -213,6 +222,7 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
       if (now.inputs.buffer.frame > 0) signer.resume(now.inputs.buffer.frame, Uint8Array.from(now.inputs.hashes[held.seat]));
       sequence = Math.max(sequence, now.inputs.buffer.slots[held.seat].sequence);
     }
+    arrive(now);
     events.link("open", "");
     tellView();
     if (now.state.status === Status.Ended) void end();
@@ -222,6 +232,14 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
 
   async function run(): Promise<void> {
     let retry = RETRY_FIRST_MS;
+    const [kept] = await findResultPda({ session });
+    const known = await fetchMaybeResult(chain.l1.rpc, kept, NOW).catch(() => null);
+    if (known !== null && known.exists) {
+      over = true;
+      events.link("open", "");
+      await settle();
+      return;
+    }
     while (!ending.signal.aborted) {
       const attempt = new AbortController();
       const stop = (): void => attempt.abort();
@@ -244,13 +262,17 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
   }
 
   async function said(message: Record<string, unknown>): Promise<void> {
-    if (scene === null || held === null || key === null) throw new Error("The rollup does not answer yet. Try again.");
-    const { at, shards, book } = scene;
+    if (message["type"] === "rematch" && held !== null) {
+      events.rematch(await office.rematch(session, held.seat));
+      return;
+    }
+    if (message["type"] === "pick") picked = Number(message["character"]);
+    const { at, shards, book } = await arrived;
+    if (scene === null || held === null || key === null) throw new Error("Only players can do that.");
     const seat = held.seat;
     switch (message["type"]) {
       case "pick":
-        picked = Number(message["character"]);
-        await chain.rollup.transact(key, [getPickCharacterInstruction({ key, session, state: at.state, seat, character: picked })]);
+        await chain.rollup.transact(key, [getPickCharacterInstruction({ key, session, state: at.state, seat, character: Number(message["character"]) })]);
         break;
       case "ready":
         await chain.rollup.transact(key, [getReadyInstruction({ key, session, state: at.state, world: book.session.world, seat, shards })]);
@@ -258,9 +280,6 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
       case "quit":
         if (scene.state.status === Status.Active) endMatch(QUIT);
         else if (scene.state.status < Status.Active) await office.cancel(session);
-        break;
-      case "rematch":
-        events.rematch(await office.rematch(session, seat));
         break;
     }
     tellView();
