@@ -16,8 +16,8 @@ import { stageIcon } from "../ui/stageicon";
 import { readout, replayRow, rows } from "./matches";
 
 const REFRESH_MS = 4000;
-/** Worlds that are on their way to L1 are looked for again after this. */
-const AGAIN_MS = 1500;
+/** How often L1 is asked for worlds. */
+const LOOK_MS = 2000;
 /** What stands on the coin slot. */
 const FREE = "free play";
 const STORE = "worldline.quarter";
@@ -129,7 +129,6 @@ export function shelf(main: HTMLElement): Leave {
   const wish = remembered();
   let world: World | null = null;
   let closed = false;
-  let again = 0;
 
   const canvas = h("canvas", { class: "attract", "aria-label": "A match of a learned world, playing by itself" });
   const caption = h("p", { class: "caption" }, "warming up");
@@ -219,15 +218,19 @@ export function shelf(main: HTMLElement): Leave {
     }
   }
 
+  let shelved: World[] = [];
+
+  /** Shows the worlds when they are not those that are shown: on a chain they come and go. */
   async function load(): Promise<void> {
     try {
       const worlds = (await arcade.worlds()).filter((one) => one.kind === "world");
       if (closed) return;
-      if (worlds.length === 0 && arcade.chain !== null) {
-        replace(problem, "The arcade is putting its worlds onto L1 …");
-        again = window.setTimeout(() => void load(), AGAIN_MS);
-      } else if (worlds.length === 0) replace(problem, "This arcade has no world on its shelf. Start it with a cartridge, for example worlds/melee.cart.");
-      else { replace(problem); choose(worlds[0], worlds); }
+      if (worlds.length === 0) replace(problem, arcade.chain === null ? "This arcade has no world on its shelf. Start it with a cartridge, for example worlds/melee.cart." : "The arcade is putting its worlds onto L1 …");
+      else if (worlds.length !== shelved.length || worlds.some((one) => shelved.every((other) => other.id !== one.id))) {
+        if (shelved.length === 0) replace(problem);
+        choose(worlds.find((one) => one.id === world?.id) ?? worlds[0], worlds);
+      }
+      shelved = worlds;
     } catch (error) {
       if (!closed) replace(problem, words(error), " ", h("button", { class: "plain", onclick: () => void load() }, "Try again"));
     }
@@ -236,11 +239,12 @@ export function shelf(main: HTMLElement): Leave {
   void load();
   void refresh();
   void preview();
+  const looking = arcade.chain === null ? 0 : window.setInterval(() => void load(), LOOK_MS);
   const timer = window.setInterval(() => void refresh(), REFRESH_MS);
   return () => {
     closed = true;
     window.clearInterval(timer);
-    window.clearTimeout(again);
+    window.clearInterval(looking);
     show.close();
   };
 }

@@ -137,7 +137,9 @@ export async function chainArcade(about: ChainAbout): Promise<Arcade> {
       if (data.session.payer !== payer.address) return;
       const at = await sessionAddresses(payer.address, idText(data.session.id), data.pages);
       await chain.inOrder(rollup, payer, giveBack(payer, at));
-      for (const start = Date.now(); !(await fetchMaybeSession(l1.rpc, session, NOW).then((one) => one.exists && one.programAddress === about.program).catch(() => false)); ) {
+      const parts = [...at.pages, at.inputs, at.state, at.session];
+      const isBack = async (): Promise<boolean> => (await fetchEncodedAccounts(l1.rpc, parts, NOW)).every((one) => one.exists && one.programAddress === about.program);
+      for (const start = Date.now(); !(await isBack()); ) {
         if (Date.now() - start > GIVEN_BACK_MS) throw new Error("L1 has not got the session back yet; its deposits stay there until it has.");
         await new Promise((done) => setTimeout(done, 500));
       }
