@@ -56,7 +56,7 @@ async function quit(page) {
 test('a world is forked, the fork is played, and retired for its rent', async () => {
   const page = await person();
   await page.goto(arcade.address);
-  await page.getByText('micro', { exact: true }).click();
+  await page.getByRole('radio', { name: /^micro/ }).check({ force: true });
   await page.getByRole('link', { name: 'Its page on L1' }).click();
   await page.getByText(/deposit, returned when the fork is retired/).waitFor();
   await page.getByLabel('Name').fill('my-micro');
@@ -67,7 +67,7 @@ test('a world is forked, the fork is played, and retired for its rent', async ()
   const address = page.url().split('/').pop();
 
   await page.goto(`${arcade.address}/#/`);
-  await page.getByText('my-micro', { exact: true }).click();
+  await page.getByRole('radio', { name: /^my-micro/ }).check({ force: true });
   await page.getByRole('radio', { name: /Random/ }).check({ force: true });
   await button(page, 'Insert quarter').click();
   await playAlone(page);
