@@ -70,7 +70,8 @@ fn npm_lock(path: &str, text: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("\"resolved\": "))
     {
-        if !line.starts_with("\"https://registry.npmjs.org/") {
+        // Registries, and other folders of this repository.
+        if !line.starts_with("\"https://registry.npmjs.org/") && !line.starts_with("\"../") {
             problems.push(format!(
                 "{path}: a package comes from {line}, not from npmjs.org"
             ));
