@@ -28,6 +28,12 @@ const PAGES_PER_CREATE = 8;
 const ACCOUNTS_PER_COMMIT = 12;
 /** The rollup commits when it is asked to, and never by the clock. */
 const NEVER = 0xffffffff;
+/** Bytes of a session's accounts, and of the delegation program's records of each. */
+const [SESSION_BYTES, STATE_BYTES, INPUTS_BYTES, PAGE_BYTES] = [512, 256, 256, 10_240];
+const RECORD_BYTES = [96, 150];
+/** Lamports a signature, and what the delegation program keeps of an account that it gives back. */
+const FEE = 5_000n;
+const DELEGATION_FEE = 300_000n;
 /** `abi::instruction::part`. */
 const PART = { session: 0, state: 1, inputs: 2, page: 4 } as const;
 
@@ -71,6 +77,28 @@ export function openSession(session: NewSession): Batch[] {
     batches.push([unitLimit(L1_UNITS), made]);
   }
   return batches;
+}
+
+/** What a session takes from its payer, lamports. */
+export interface SessionCost {
+  /** Deposits: of its accounts, back when it is closed, and of the rollup's records, back when it is given back. */
+  deposit: bigint;
+  /** L1's fees and what the delegation program keeps of each account. */
+  fees: bigint;
+}
+
+/** What a session of a world with `pages` pages takes. */
+export async function sessionCost(pages: number, rent: (bytes: number) => Promise<bigint>): Promise<SessionCost> {
+  const sizes = [SESSION_BYTES, STATE_BYTES, INPUTS_BYTES];
+  const [own, page, record] = await Promise.all([
+    Promise.all(sizes.map(rent)),
+    rent(PAGE_BYTES),
+    Promise.all(RECORD_BYTES.map(rent)),
+  ]);
+  const parts = BigInt(sizes.length + pages);
+  const sum = (list: bigint[]): bigint => list.reduce((all, one) => all + one, 0n);
+  const made = BigInt(1 + Math.ceil(pages / PAGES_PER_CREATE));
+  return { deposit: sum(own) + page * BigInt(pages) + sum(record) * parts, fees: (made + parts) * FEE + parts * DELEGATION_FEE };
 }
 
 /** The transactions that lend a session to the rollup `validator`, in any order. */

@@ -6,9 +6,13 @@ import { expect, test } from 'vitest';
 import { idl } from '../scripts/idl.mjs';
 import {
   getSubmitInputInstruction,
+  giveBack,
   getWriteShardInstructionDataEncoder,
   identifyWorldModelInstruction,
+  lendSession,
+  openSession,
   sessionAddresses,
+  sessionCost,
   sessionId,
   WorldModelInstruction,
 } from '../src';
@@ -43,4 +47,19 @@ test('a session has all its addresses, and an id that is too long is refused', a
   expect(new Set(all).size).toBe(9);
   expect(sessionId('GAME01')).toHaveLength(16);
   expect(() => sessionId('x'.repeat(17))).toThrow('at most 16 bytes');
+});
+
+test('a session is opened page by page, lent part by part, and given back last of all', async () => {
+  const payer = createNoopSigner(KEY);
+  const at = await sessionAddresses(KEY, 'GAME01', 18);
+  const wish = { payer, at, world: KEY, worldOwner: KEY, id: 'GAME01', operator: KEY, generator: 1n, clock: 0, stage: 31, kernels: 2 };
+  const made = openSession(wish).slice(1).map((batch) => batch[1].accounts!.length - 4);
+  expect(made).toEqual([8, 8, 2]);
+  const lent = (await lendSession({ payer, at, id: 'GAME01', validator: KEY })).map((batch) => batch[1]);
+  expect(lent.map(({ accounts }) => accounts![1].address)).toEqual([...at.pages, at.inputs, at.state, at.session]);
+  const back = giveBack(payer, at).map((batch) => batch[0].accounts!.slice(5).map((one) => one.address));
+  expect(back.at(-1)).toEqual([at.inputs, at.state, at.session]);
+  expect(back.flat()).toHaveLength(21);
+  const cost = await sessionCost(18, async (bytes) => BigInt(bytes));
+  expect(cost.deposit).toBe(BigInt(512 + 256 + 256 + 18 * 10_240 + 21 * (96 + 150)));
 });

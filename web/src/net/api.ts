@@ -69,6 +69,8 @@ export interface MatchView {
   status: "open" | "picking" | "ready" | "active" | "ended";
   stage: number;
   seats: [SeatView, SeatView];
+  /** Whose deposits it holds, on a chain. */
+  payer?: string;
   spectators: number;
   frame: number;
   paused: boolean;

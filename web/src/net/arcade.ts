@@ -14,6 +14,8 @@ export interface Arcade {
   worlds(): Promise<World[]>;
   sessions(): Promise<MatchView[]>;
   session(session: string): Promise<MatchView>;
+  /** What a session of a world takes, and from whom, in words. */
+  price(world: World): Promise<string>;
   /** Opens a session and sits down; `told` hears how far it is. */
   create(world: World, stage: number, opponent: Opponent, told: (step: string) => void): Promise<string>;
   /** Takes the open seat. */
@@ -45,6 +47,7 @@ function native(): Arcade {
       return heldSeat(session);
     },
     connect,
+    price: () => Promise.resolve("free play"),
     find: (code) => Promise.resolve(code),
     named: (text) => text.toUpperCase(),
   };

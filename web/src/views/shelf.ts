@@ -18,8 +18,6 @@ import { readout, replayRow, rows } from "./matches";
 const REFRESH_MS = 4000;
 /** How often L1 is asked for worlds. */
 const LOOK_MS = 2000;
-/** What stands on the coin slot. */
-const FREE = "free play";
 const STORE = "worldline.quarter";
 /** Shorter matches do not make a preview, frames. */
 const WORTH_SHOWING = 900;
@@ -137,7 +135,8 @@ export function shelf(main: HTMLElement): Leave {
   const plates = h("div", null);
   const live = h("ul", { class: "rows" });
   const replays = h("ul", { class: "rows" });
-  const coinNote = h("small", { role: "status" }, FREE);
+  let price = "";
+  const coinNote = h("small", { role: "status" }, "");
   const insert = h("button", { class: "coin", disabled: true, onclick: insertQuarter }, h("span", null, "Insert quarter"), coinNote);
   const code = h("input", { id: "code", class: "code", maxlength: 6, placeholder: "K7WQ2M", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", "aria-describedby": "code-help" });
   const join = h("form", { class: "join", onsubmit: (event: Event) => { event.preventDefault(); openCode(); } },
@@ -158,7 +157,7 @@ export function shelf(main: HTMLElement): Leave {
       const session = await arcade.create(world, wish.stage, wish.opponent, (step) => setText(coinNote, step));
       navigate(`/s/${session}`);
     } catch (error) {
-      setText(coinNote, FREE);
+      setText(coinNote, price);
       replace(problem, words(error));
       insert.disabled = false;
     }
@@ -171,6 +170,7 @@ export function shelf(main: HTMLElement): Leave {
       choice("World", all.map((one) => ({ value: one, label: one.name, hint: one.onChain === undefined ? `${count(one.parameters)} parameters` : `${count(one.onChain.matches)} matches` })), next, "worlds", (one) => choose(one, all)),
       choice("Against", OPPONENTS, wish.opponent, "opponents", (value) => { wish.opponent = value; }),
       choice("Stage", next.stages.map((stage) => ({ value: stage.id, label: stageIcon(stage.id), hint: stageById(stage.id).name })), wish.stage, "stages", (value) => { wish.stage = value; }));
+    arcade.price(next).then((text) => { price = text; if (world === next && !insert.disabled) setText(coinNote, text); }, () => undefined);
     replace(plates, plate(next));
     insert.disabled = false;
   }

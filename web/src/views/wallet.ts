@@ -18,6 +18,7 @@ export function wallet(main: HTMLElement): Leave {
   const owner = h("div", null);
   const picks = h("div", { class: "wallets" });
   const matches = h("ul", { class: "rows" });
+  const open = h("ul", { class: "rows" });
   let all: ReplayEntry[] = [];
 
   async function balance(): Promise<void> {
@@ -38,7 +39,14 @@ export function wallet(main: HTMLElement): Leave {
     draw();
   }
 
+  /** Sessions that hold this wallet's deposits and have not begun. */
+  async function drawOpen(): Promise<void> {
+    const sessions = (await arcade.sessions()).filter((view) => view.payer === wallets.current().address && (view.status === "open" || view.status === "picking"));
+    replace(open, rows(sessions.map((view) => h("li", null, h("a", { href: `#/s/${view.session}` }, h("code", null, view.code ?? ""), "waits for players"), h("button", { class: "plain", onclick: (event: Event) => { (event.target as HTMLButtonElement).disabled = true; void attempt(() => chain!.cancel(view.session)); } }, "Close it"))), "None."));
+  }
+
   function draw(): void {
+    void drawOpen().catch((error: unknown) => setText(status, words(error)));
     const current = wallets.current();
     replace(owner,
       h("p", { class: "lead" }, h("b", null, current.name), " ", h("code", null, current.address)),
@@ -60,6 +68,7 @@ export function wallet(main: HTMLElement): Leave {
     h("h2", null, "Which one"), picks,
     h("h2", null, "What it signs"),
     h("p", null, "Opening, taking a seat, forking, retiring. While you play, a key made for that one session signs your inputs; it can do nothing else."),
+    h("h2", null, "Its open sessions"), h("p", { class: "facts" }, "They hold deposits that come back when they are played, or closed."), open,
     h("h2", null, "Its matches"), matches));
   draw();
   arcade.replays().then((found) => { all = found; draw(); }, (error: unknown) => setText(status, words(error)));

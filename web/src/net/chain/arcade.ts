@@ -1,13 +1,13 @@
 /** The arcade on chains: worlds, results and money on L1, matches on a rollup. */
 import { type Address, address, createKeyPairSignerFromPrivateKeyBytes, fetchEncodedAccounts, type TransactionSigner } from "@solana/kit";
 import {
-  closeSession, fetchMaybeResult, fetchMaybeSession, fetchSession, fetchWorld, findResultPda, findResults, findSessionPda, findSessions, findWorlds, type Found, getJoinSessionInstruction,
-  getStateDecoder, giveBack, lendSession, openSession, parentOf, type Result, type Session, sessionAddresses, sessionId, type World as WorldAccount, worldName,
+  fetchMaybeResult, fetchMaybeSession, fetchSession, fetchWorld, findResultPda, findResults, findSessionPda, findSessions, findWorlds, type Found, getJoinSessionInstruction,
+  getStateDecoder, lendSession, openSession, parentOf, type Result, type Session, sessionAddresses, sessionCost, sessionId, type World as WorldAccount, worldName,
 } from "@worldline/client";
 import type { Arcade } from "../arcade";
 import { api, ApiError, type ChainAbout, type MatchView, type ReplayEntry, type World } from "../api";
 import { heldSeat, holdSeat } from "../seats";
-import { openChain } from "./chain";
+import { openChain, sol } from "./chain";
 import { connectChain, type MatchOffice } from "./live";
 import { HUMAN, idText, resultView, SEAT_KINDS, sessionView, settledView } from "./view";
 
@@ -19,7 +19,6 @@ const SECRET_BYTES = 32;
 const CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 const CODE_LENGTH = 6;
 const MOST_ACCOUNTS = 100;
-const GIVEN_BACK_MS = 60_000;
 
 function random(bytes: number): Uint8Array {
   return crypto.getRandomValues(new Uint8Array(bytes));
@@ -131,20 +130,7 @@ export async function chainArcade(about: ChainAbout): Promise<Arcade> {
   }
 
   const office: MatchOffice = {
-    async cancel(session) {
-      const { data } = await fetchSession(rollup.rpc, session, NOW);
-      const payer = chain.wallets.current().signer;
-      if (data.session.payer !== payer.address) return;
-      const at = await sessionAddresses(payer.address, idText(data.session.id), data.pages);
-      await chain.inOrder(rollup, payer, giveBack(payer, at));
-      const parts = [...at.pages, at.inputs, at.state, at.session];
-      const isBack = async (): Promise<boolean> => (await fetchEncodedAccounts(l1.rpc, parts, NOW)).every((one) => one.exists && one.programAddress === about.program);
-      for (const start = Date.now(); !(await isBack()); ) {
-        if (Date.now() - start > GIVEN_BACK_MS) throw new Error("L1 has not got the session back yet; its deposits stay there until it has.");
-        await new Promise((done) => setTimeout(done, 500));
-      }
-      await chain.inOrder(l1, payer, closeSession(payer, payer.address, data.session.world, at));
-    },
+    cancel: chain.cancel,
     async findRematch(session) {
       const next = await rematches(session);
       if (next === null) return null;
@@ -181,6 +167,12 @@ export async function chainArcade(about: ChainAbout): Promise<Arcade> {
       const [view] = book.exists ? await openSeats([{ address: at, data: book.data }]) : [];
       if (view === undefined) throw new ApiError("unknown_session", "There is no such session, neither on the rollup nor among the results on L1. A session that nobody played leaves nothing.");
       return view;
+    },
+    async price(world) {
+      const { data } = await fetchWorld(l1.rpc, address(world.id), NOW);
+      const { deposit, fees } = await sessionCost(data.manifest.hiddenPages, async (bytes) => l1.rpc.getMinimumBalanceForRentExemption(BigInt(bytes)).send());
+      const fee = data.fee > 0n ? ` ${sol(data.fee)} to the world's owner,` : "";
+      return `${chain.wallets.current().name}:${fee} ${sol(deposit)} deposit, back after the match; ${sol(fees)} fees`;
     },
     create: (world, stage, opponent, told) => open({ id: newCode(), world: address(world.id), stage, opponent }, 0, told),
     async join(session) {

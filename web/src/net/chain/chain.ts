@@ -1,7 +1,8 @@
 /** Both chains behind the arcade's own address, and who pays on them. */
-import { type Address, address, createSolanaRpc, createSolanaRpcSubscriptions, type Instruction, lamports, type RequestAirdropApi, type Rpc as AnyRpc, type TransactionSigner } from "@solana/kit";
-import { type Batch, faultOf, sender, type Sender } from "@worldline/client";
+import { type Address, address, createSolanaRpc, createSolanaRpcSubscriptions, fetchEncodedAccounts, type Instruction, lamports, type RequestAirdropApi, type Rpc as AnyRpc, type TransactionSigner } from "@solana/kit";
+import { type Batch, closeSession, faultOf, fetchSession, giveBack, sender, type Sender, sessionAddresses } from "@worldline/client";
 import type { ChainAbout } from "../api";
+import { idText } from "./view";
 import { openWallets, type Wallets } from "./wallet";
 
 export const LAMPORTS_PER_SOL = 1_000_000_000n;
@@ -9,6 +10,9 @@ export const LAMPORTS_PER_SOL = 1_000_000_000n;
 const POOR = 5n * LAMPORTS_PER_SOL;
 const AIRDROP = 50n * LAMPORTS_PER_SOL;
 const AIRDROP_MS = 10_000;
+/** The rollup gives a session back within this. */
+const GIVEN_BACK_MS = 60_000;
+const NOW = { commitment: "processed" } as const;
 /** Transactions on their way at the same time. */
 const PARALLEL = 8;
 
@@ -31,6 +35,10 @@ export interface Chain {
   inOrder(side: Side, payer: TransactionSigner, batches: readonly Batch[], told?: (done: number) => void): Promise<void>;
   /** Sends batches side by side, each for good. */
   sideBySide(side: Side, payer: TransactionSigner, batches: readonly Batch[]): Promise<void>;
+  /** Gives a session back that nobody has played, and its deposits to its payer. */
+  cancel(session: string): Promise<void>;
+  /** Why the rollup cannot reach L1; `null` while it can. Only our own rollup says. */
+  l1Trouble(): Promise<string | null>;
   balance(of: Address): Promise<bigint>;
   /** Play money for a wallet that has little. */
   fund(wallet: Address): Promise<void>;
@@ -58,19 +66,44 @@ export async function openChain(about: ChainAbout): Promise<Chain> {
   if (about.keeper === null) throw new Error("Nobody runs the matches of this arcade's rollup: start it with its own chains.");
   const l1 = side("l1");
   const balance = async (of: Address): Promise<bigint> => (await l1.rpc.getBalance(of, { commitment: "processed" }).send()).value;
+  const rollup = side("rollup");
+  const wallets = await openWallets();
+
+  async function inOrder(at: Side, payer: TransactionSigner, batches: readonly Batch[], told?: (done: number) => void): Promise<void> {
+    for (const [index, batch] of batches.entries()) {
+      await at.transact(payer, batch, index === batches.length - 1);
+      told?.(index + 1);
+    }
+  }
+
   return {
     l1,
-    rollup: side("rollup"),
+    rollup,
     keeper: address(about.keeper),
-    wallets: await openWallets(),
+    wallets,
     playMoney: about.play_money,
     home: about.home,
     balance,
-    async inOrder(at, payer, batches, told) {
-      for (const [index, batch] of batches.entries()) {
-        await at.transact(payer, batch, index === batches.length - 1);
-        told?.(index + 1);
+    inOrder,
+    async l1Trouble() {
+      const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "getRollupState" });
+      const answer = await fetch("/api/chain/rpc/rollup", { method: "POST", headers: { "content-type": "application/json" }, body });
+      const { result } = (await answer.json()) as { result?: { l1: { error: string | null } } };
+      return result?.l1.error ?? null;
+    },
+    async cancel(session) {
+      const { data } = await fetchSession(rollup.rpc, address(session), NOW);
+      const payer = wallets.current().signer;
+      if (data.session.payer !== payer.address) return;
+      const at = await sessionAddresses(payer.address, idText(data.session.id), data.pages);
+      await inOrder(rollup, payer, giveBack(payer, at));
+      const parts = [...at.pages, at.inputs, at.state, at.session];
+      const isBack = async (): Promise<boolean> => (await fetchEncodedAccounts(l1.rpc, parts, NOW)).every((one) => one.exists && one.programAddress === about.program);
+      for (const start = Date.now(); !(await isBack()); ) {
+        if (Date.now() - start > GIVEN_BACK_MS) throw new Error("L1 has not got the session back yet; its deposits stay there until it has.");
+        await new Promise((done) => setTimeout(done, 500));
       }
+      await inOrder(l1, payer, closeSession(payer, payer.address, data.session.world, at));
     },
     async sideBySide(at, payer, batches) {
       const left = [...batches];

@@ -22,6 +22,8 @@ const KEEP_ALIVE_FRAMES = 100;
 const ABANDONED_FRAMES = 3 * AWAY_FRAMES + 60;
 /** How often the view is told again, and L1 asked for the settled result. */
 const LOOK_MS = 1000;
+/** How often the rollup is asked whether it reaches L1. */
+const L1_LOOK_MS = 5000;
 const STATE_AT = 4;
 const INPUTS_AT = STATE_AT + STATE_BYTES;
 const QUIT = 3;
@@ -285,8 +287,15 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
     tellView();
   }
 
+  /** Play goes on without L1; the players are told that settling waits for it. */
+  async function lookAtL1(): Promise<void> {
+    const trouble = await chain.l1Trouble().catch(() => null);
+    if (trouble !== null) events.error("l1", "L1 cannot be reached. The match goes on; it is settled when L1 is back.");
+  }
+
   void run();
   const looking = window.setInterval(tellView, LOOK_MS);
+  const l1Looking = window.setInterval(() => void lookAtL1(), L1_LOOK_MS);
   return {
     send: (message) => void said(message).catch((error: unknown) => events.error("refused", words(error))),
     pad(pad: Pad) {
@@ -299,6 +308,7 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
     close() {
       ending.abort();
       window.clearInterval(looking);
+      window.clearInterval(l1Looking);
     },
   };
 }

@@ -34,6 +34,7 @@ export function sessionView(address: string, book: Session, state: State, heard:
     session: address,
     code: idText(session.id),
     world: session.world,
+    payer: session.payer,
     status: counting ? "ready" : STATUS[state.status] ?? "ended",
     stage: session.stage,
     seats: [seat(book, 0, state.frame, heard), seat(book, 1, state.frame, heard)],
