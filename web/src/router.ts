@@ -7,6 +7,8 @@ import { fileView } from "./views/file";
 import { match } from "./views/match";
 import { replay } from "./views/replay";
 import { shelf } from "./views/shelf";
+import { apiPage } from "./views/apipage";
+import { worlds } from "./views/worlds";
 import { wallet } from "./views/wallet";
 import { world } from "./views/world";
 
@@ -18,6 +20,8 @@ const ROUTES: [RegExp, (main: HTMLElement, argument: string) => Leave, title: st
   [/^\/s\/([A-Za-z0-9]+)$/, match, "Match"],
   [/^\/r\/([A-Za-z0-9]+)$/, replay, "Replay"],
   [/^\/w\/([A-Za-z0-9]+)$/, world, "World"],
+  [/^\/worlds$/, worlds, "Worlds"],
+  [/^\/api$/, apiPage, "API"],
   [/^\/wallet$/, wallet, "Wallet"],
   [/^\/file$/, fileView, "Open a file"],
   [/^\/controls$/, controlsPage, "Controls"],

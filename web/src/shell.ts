@@ -1,13 +1,14 @@
 /** What stands around every view: header, main, footer. */
 import { h } from "./dom";
-import { arcade } from "./net/arcade";
+import { arcade, hasWorlds } from "./net/arcade";
 import { vectorSvg } from "./render/vector";
 
 const LINKS: [href: string, label: string][] = [["#/", "Arcade"], ["#/file", "Open file"], ["#/controls", "Controls"], ["#/about", "About"]];
 
 export function shell(root: HTMLElement): { main: HTMLElement; mark(path: string): void } {
   const wallet: [href: string, label: string][] = arcade.chain === null ? [] : [["#/wallet", "Wallet"]];
-  const links = [...LINKS, ...wallet].map(([href, label]) => h("a", { href }, label));
+  const code: [href: string, label: string][] = hasWorlds ? [["#/worlds", "Worlds"], ["#/api", "API"]] : [];
+  const links = [...LINKS, ...code, ...wallet].map(([href, label]) => h("a", { href }, label));
   const main = h("main", { id: "main", tabindex: -1 });
   root.replaceChildren(
     h("header", { class: "top" }, h("a", { class: "brand", href: "#/", "aria-label": "Worldline, to the arcade" }, vectorSvg("WORLDLINE", "wordmark")), h("nav", { "aria-label": "Site" }, links)),

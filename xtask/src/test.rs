@@ -207,7 +207,7 @@ fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
             "--test-timeout=600000",
             "--test-concurrency=1",
         ])
-        .args(["match.test.mjs", "chain.test.mjs"])
+        .args(["match.test.mjs", "chain.test.mjs", "worlds.test.mjs"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("WORLDLINE", worldline)

@@ -11,6 +11,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use worldline_arena::{
@@ -28,6 +29,19 @@ type Body = Result<Bytes, BytesRejection>;
 
 fn parse<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     serde_json::from_slice(&body?).map_err(|error| ApiError::bad_json(&error))
+}
+
+/// `GET /api/about`: what this arcade has beside its matches.
+pub(crate) async fn about(State(app): State<App>) -> Json<Value> {
+    #[cfg(feature = "chain")]
+    let chain = crate::chain::about(&app);
+    #[cfg(not(feature = "chain"))]
+    let chain = Value::Null;
+    #[cfg(feature = "worlds")]
+    let worlds = app.worlds.is_some();
+    #[cfg(not(feature = "worlds"))]
+    let worlds = false;
+    Json(json!({ "chain": chain, "worlds": worlds }))
 }
 
 /// `GET /api/worlds`

@@ -74,7 +74,6 @@ impl Fetched {
 
 pub(crate) fn routes(router: Router<App>) -> Router<App> {
     router
-        .route("/api/chain", get(about))
         .route("/api/chain/worlds/{world}", get(card))
         .route("/api/chain/rpc/{which}", post(forward).get(pubsub))
         .route("/api/chain/matches/{session}/states", get(match_states))
@@ -100,17 +99,17 @@ impl App {
     }
 }
 
-/// `GET /api/chain`: `null` where matches run on no chain.
-async fn about(State(app): State<App>) -> Json<Value> {
+/// What pages have to know of the chains; `null` where matches run on none.
+pub(crate) fn about(app: &App) -> Value {
     let Some(access) = &app.chain else {
-        return Json(Value::Null);
+        return Value::Null;
     };
-    Json(json!({
+    json!({
         "program": access.program.id.to_string(),
         "keeper": access.keeper.map(|keeper| keeper.to_string()),
         "play_money": access.play_money,
         "home": app.home(),
-    }))
+    })
 }
 
 /// `GET /api/chain/worlds/{world}`: what a world's cartridge on L1 says of itself.

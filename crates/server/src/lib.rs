@@ -214,6 +214,7 @@ async fn serve(app: App, listener: TcpListener, address: SocketAddr) -> io::Resu
 
 fn router(app: App) -> Router {
     let router = Router::new()
+        .route("/api/about", get(api::about))
         .route("/api/worlds", get(api::worlds))
         .route("/api/timing", get(api::timing))
         .route("/api/sessions", get(api::sessions).post(api::create))
@@ -227,11 +228,6 @@ fn router(app: App) -> Router {
         .route("/api/replays/{id}/verify", post(api::check));
     #[cfg(feature = "chain")]
     let router = chain::routes(router);
-    #[cfg(not(feature = "chain"))]
-    let router = router.route(
-        "/api/chain",
-        get(async || axum::Json(serde_json::Value::Null)),
-    );
     let router = router
         .route("/api/{*rest}", get(api::nothing).post(api::nothing))
         .fallback(files)

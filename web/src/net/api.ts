@@ -34,6 +34,9 @@ export interface OnChain {
   created: number;
 }
 
+/** What the server has beside its matches; `chain` is `null` where they run on none. */
+export interface About { chain: ChainAbout | null; worlds: boolean }
+
 /** What the server says of the chains behind it. */
 export interface ChainAbout {
   program: string;
@@ -105,7 +108,7 @@ export class ApiError extends Error {
 
 const TIMEOUT_MS = 15_000;
 
-async function request(path: string, init: RequestInit = {}, timeout = TIMEOUT_MS): Promise<Response> {
+export async function request(path: string, init: RequestInit = {}, timeout = TIMEOUT_MS): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(path, { ...init, signal: AbortSignal.timeout(timeout) });
@@ -129,11 +132,11 @@ async function request(path: string, init: RequestInit = {}, timeout = TIMEOUT_M
   throw new ApiError(code, detail);
 }
 
-async function json<T>(path: string, init?: RequestInit): Promise<T> {
+export async function json<T>(path: string, init?: RequestInit): Promise<T> {
   return (await (await request(path, init)).json()) as T;
 }
 
-function post(body: unknown): RequestInit {
+export function post(body: unknown): RequestInit {
   return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
@@ -142,8 +145,7 @@ const id = encodeURIComponent;
 const REEXECUTE_MS = 120_000;
 
 export const api = {
-  /** `null` where matches run on no chain. */
-  chain: () => json<ChainAbout | null>("/api/chain"),
+  about: () => json<About>("/api/about"),
   worldCard: (world: string) => json<World>(`/api/chain/worlds/${id(world)}`),
   matchStates: async (session: string) => (await request(`/api/chain/matches/${id(session)}/states`, {}, REEXECUTE_MS)).arrayBuffer(),
   verifyMatch: async (session: string) =>

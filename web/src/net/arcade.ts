@@ -55,9 +55,12 @@ function native(): Arcade {
 
 /** The arcade that this site belongs to; set before the first page. */
 export let arcade: Arcade;
+/** Whether worlds of code run here too. */
+export let hasWorlds = false;
 
 /** Asks the server who runs its matches. */
 export async function openArcade(): Promise<void> {
-  const about = await api.chain();
-  arcade = about === null ? native() : await (await import("./chain/arcade")).chainArcade(about);
+  const about = await api.about();
+  hasWorlds = about.worlds;
+  arcade = about.chain === null ? native() : await (await import("./chain/arcade")).chainArcade(about.chain);
 }
