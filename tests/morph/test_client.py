@@ -654,6 +654,18 @@ class Triads(WithServer, unittest.TestCase):
         self.assertIn("NOT", self.say("verify", "spi", world, "-c", "os.urandom(8)", code=1))
         self.say("receipt", "verify")
 
+    def test_a_verification_ends_when_its_client_hangs_up(self):
+        world = self.made("x = 1")
+        body = json.dumps({"steps": ["while True: pass"]}).encode()
+        with self.assertRaises(TimeoutError):
+            urllib.request.urlopen(f"{self.server.url}/v1/worlds/{world}/verify", data=body, timeout=2)
+        for _ in range(100):
+            branches = [one for one in self.told("tree") if one["state"] == "running" and one["origin"]]
+            if [one["id"] for one in branches] == [world]:
+                return
+            time.sleep(0.1)
+        self.fail("its branches run on, and nobody listens")
+
     def test_tracing(self):
         world = self.made("data = load_universe('micro')")
         before = self.say("exec", world, "-c", "data.world.chain")

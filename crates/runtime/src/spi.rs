@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use worldline_sandbox::{Cell, Command, Stream, child_seed};
+use worldline_sandbox::{Cancel, Cell, Command, Stream, child_seed};
 
 use crate::error::WorldError;
 use crate::limits::{MAX_STEP_TIME, MAX_VERIFIED, MAX_VERIFIED_STEPS};
@@ -16,7 +16,7 @@ const CELL: &str = "import random; [random.random() for _ in range(8)]";
 const LINE: &str = "step 60";
 
 /// What is verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Verification {
     /// How many branches.
     pub branches: usize,
@@ -25,6 +25,8 @@ pub struct Verification {
     /// What each does, step by step: Python, or lines for a match. Something of our own if there is
     /// nothing.
     pub steps: Vec<String>,
+    /// Ends all steps from elsewhere; what comes of it then says nothing.
+    pub cancel: Cancel,
 }
 
 /// A set of branches, whatever their order: how many, the sum mod 2⁶⁴ and the XOR of their hash chains.
@@ -133,7 +135,7 @@ impl Runtime {
             ..NewInstance::default()
         };
         let branch = self.start(snapshot, &new)?.id;
-        let steps = self.steps(&branch, kind, &asked.steps, seed);
+        let steps = self.steps(&branch, kind, asked, seed);
         self.stop(&branch)?;
         steps
     }
@@ -142,7 +144,7 @@ impl Runtime {
         &self,
         branch: &str,
         kind: Kind,
-        steps: &[String],
+        asked: &Verification,
         seed: u64,
     ) -> Result<u64, WorldError> {
         let own = match kind {
@@ -151,8 +153,9 @@ impl Runtime {
         };
         let own = [own.to_owned()];
         let mut chain = Sha256::digest(seed.to_le_bytes());
-        for step in if steps.is_empty() { &own } else { steps } {
-            let told = self.told(branch, kind, step)?;
+        let none = asked.steps.is_empty();
+        for step in if none { &own[..] } else { &asked.steps } {
+            let told = self.told(branch, kind, step, &asked.cancel)?;
             chain = Sha256::new()
                 .chain_update(chain)
                 .chain_update(told)
@@ -166,7 +169,13 @@ impl Runtime {
     }
 
     /// The hash of what a step writes, and of how it ends.
-    fn told(&self, branch: &str, kind: Kind, step: &str) -> Result<[u8; 32], WorldError> {
+    fn told(
+        &self,
+        branch: &str,
+        kind: Kind,
+        step: &str,
+        cancel: &Cancel,
+    ) -> Result<[u8; 32], WorldError> {
         // Apart, because how the two mix is a matter of time.
         let (mut out, mut errors) = (Sha256::new(), Sha256::new());
         let mut output = |stream: Stream, bytes: &[u8]| match stream {
@@ -175,13 +184,18 @@ impl Runtime {
         };
         let end = match kind {
             Kind::Sandbox => {
-                let done = self.run(branch, &Cell::new(step).within(MAX_STEP_TIME), &mut output)?;
+                let cell = Cell {
+                    cancel: cancel.clone(),
+                    ..Cell::new(step).within(MAX_STEP_TIME)
+                };
+                let done = self.run(branch, &cell, &mut output)?;
                 let error = done.error.map(|error| (error.name, error.message));
                 format!("{} {:?} {error:?}", done.status, done.value)
             }
             Kind::Match => {
                 let command = Command {
                     timeout: Some(MAX_STEP_TIME),
+                    cancel: cancel.clone(),
                     ..Command::line(step)
                 };
                 self.exec(branch, &command, &mut output)?.to_string()

@@ -431,6 +431,7 @@ fn branches_do_not_depend_on_how_they_are_run() {
         branches,
         seed: 1069,
         steps: steps.iter().map(|step| (*step).into()).collect(),
+        ..Verification::default()
     };
     let three = worlds
         .verify_spi(&base.id, &asked(3, &["step 5", "state"]))

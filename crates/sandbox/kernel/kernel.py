@@ -170,9 +170,12 @@ def offer_universe():
     """Gives cells the names of a learned world and its players, where the image has them."""
     try:
         from worldline import universe
-    except ImportError:
-        return
-    user.update({name: getattr(universe, name) for name in universe.__all__})
+        user.update({name: getattr(universe, name) for name in universe.__all__})
+    except ModuleNotFoundError:
+        pass
+    except Exception as error:
+        # A package that is not for this image: its worlds begin all the same.
+        print(f"worldline: {error}", file=sys.stderr)
 
 
 def main():

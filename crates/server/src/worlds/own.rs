@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worldline_runtime::{Metadata, Verification, WorldError};
 
+use super::exec::CancelOnDrop;
 use super::request::{Body, Query, done, optional};
 use super::{Answer, Api};
 use crate::error::ApiError;
@@ -115,7 +116,9 @@ pub(super) async fn verify(State(api): State<Api>, Path(id): Path<String>, body:
         branches: asked.branches,
         seed: asked.seed,
         steps: asked.steps,
+        ..Verification::default()
     };
+    let _gone = CancelOnDrop(verification.cancel.clone());
     api.tell(move |worlds| worlds.verify_spi(&id, &verification))
         .await
 }
