@@ -152,9 +152,12 @@ class Client(WithServer, unittest.TestCase):
             instance.exec("true")
         self.assertIn("paused", str(refused.exception))
         instance.resume()
-        self.assertEqual(instance.exec("echo on").stdout, "on\n")
-        instance.reboot()
-        self.assertEqual(instance.exec("echo again").stdout, "again\n")
+        self.assertEqual(instance.exec("echo on | tee /srv/file").stdout, "on\n")
+        self.server.cell(instance.id, "x = 1")
+        instance.reboot(memory=600)
+        self.assertEqual(instance.exec("cat /srv/file").stdout, "on\n")
+        self.assertEqual(self.server.cell(instance.id, "'x' in globals()")["value"], "False")
+        self.assertEqual(self.client.instances.get(instance.id).spec.memory, 600)
         instance.stop()
         self.assertNotIn(instance.id, [one.id for one in self.client.instances.list()])
 
@@ -230,6 +233,77 @@ class Client(WithServer, unittest.TestCase):
             self.assertIn(word, done.stderr)
             self.server.cell(instance.id, release)
             instance.snapshot().delete()
+
+    def test_a_service_asks_for_a_key_if_it_is_to(self):
+        instance = self.start()
+        instance.exec("cd /tmp && echo served > page && nohup python3 -m http.server 8000 >/dev/null 2>&1 &")
+        instance.exec("until (exec 3<>/dev/tcp/127.0.0.1/8000) 2>/dev/null; do sleep 0.1; done")
+        page = instance.expose_http_service("web", 8000, auth_mode="api_key") + "/page"
+        with self.assertRaises(urllib.error.HTTPError) as refused, urllib.request.urlopen(page, timeout=10):
+            pass
+        with refused.exception as error:
+            self.assertEqual((error.code, json.load(error)["error_code"]), (401, "no_access"))
+        with urllib.request.urlopen(urllib.request.Request(page, headers={"Authorization": "Bearer any"}), timeout=10) as answer:
+            self.assertEqual(answer.read(), b"served\n")
+
+    def test_a_disk_is_resized(self):
+        from morphcloud.api import DiskResizeRequestError
+
+        instance = self.start()
+        write = "head -c 600M /dev/zero > /srv/file"
+        self.assertNotEqual(instance.exec(write).exit_code, 0)
+        instance.exec("rm /srv/file")
+        done = instance.resize_disk(disk_size=1024)
+        self.assertEqual((done.status, done.previous_disk_size, done.requested_disk_size), ("succeeded", 512, 1024))
+        self.assertEqual(self.client.instances.get_disk_resize(instance.id, done.id).status, "succeeded")
+        self.assertEqual(self.client.instances.get(instance.id).spec.disk_size, 1024)
+        self.assertEqual(instance.exec(write).exit_code, 0)
+        with self.assertRaises(DiskResizeRequestError) as refused:
+            instance.resize_disk(disk_size=256)
+        self.assertEqual((refused.exception.status_code, refused.exception.error_code), (409, "disk_full"))
+
+    def test_what_belongs_to_the_user(self):
+        from morphcloud.api import ApiError
+
+        user = self.client.user
+        made = user.create_api_key()
+        self.assertTrue(made.key.startswith(made.key_prefix))
+        self.assertEqual([one.id for one in user.list_api_keys()], [made.id])
+        user.delete_api_key(made.id)
+        self.assertEqual(user.list_api_keys(), [])
+        secret = user.create_secret("TOKEN", "hidden", description="d", metadata={"a": "b"})
+        self.assertEqual([(one.id, one.name, one.metadata) for one in user.list_secrets()], [(secret.id, "TOKEN", {"a": "b"})])
+        self.assertNotIn("hidden", str(self.server.call("GET", "/user/secret")))
+        user.delete_secret("TOKEN")
+        with self.assertRaises(ApiError) as refused:
+            user.delete_secret("TOKEN")
+        self.assertEqual(refused.exception.status_code, 404)
+        import paramiko
+
+        pair = paramiko.ECDSAKey.generate()
+        public = f"{pair.get_name()} {pair.get_base64()}"
+        key = user.add_ssh_key("laptop", public)
+        self.assertEqual((user.get_managed_ssh_key(key.id).fingerprint, key.status.value), (key.fingerprint, "active"))
+        instance = self.start()
+
+        def come_in():
+            client = paramiko.SSHClient()
+            client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+            self.addCleanup(client.close)
+            client.connect("127.0.0.1", self.server.ssh_port, username=instance.id, pkey=pair, look_for_keys=False, allow_agent=False)
+            return client.exec_command("echo in")[1].read()
+
+        self.assertEqual(come_in(), b"in\n")
+        self.assertEqual(user.edit_ssh_key(key.id, name="old", expires=1).status.value, "expired")
+        with self.assertRaises(paramiko.AuthenticationException):
+            come_in()
+        self.assertEqual(user.edit_ssh_key(key.id, clear_expiry=True).expires, None)
+        self.assertEqual(come_in(), b"in\n")
+        user.revoke_ssh_key(key.id)
+        self.assertEqual(user.list_ssh_keys(), [])
+        self.assertEqual(user.set_ssh_key(public).public_key, user.get_ssh_key().public_key)
+        usage = user.usage("1h")
+        self.assertGreaterEqual(usage.instance[0].instance_memory_time, 0)
 
     def test_errors_are_in_the_clients_format(self):
         from morphcloud.api import ApiError

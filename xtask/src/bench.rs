@@ -5,15 +5,17 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::env::{self, Outcome};
-use crate::{elf, play, python, run, site, test};
+use crate::{elf, play, python, run, site, test, worlds};
 
 const HELP: &str = "\
 cargo xtask bench [NAME…]
 
 Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
 told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
-the load of the machine. Five more by name:
+the load of the machine. Six more by name:
 
+  branch       keeping and branching code worlds, beside a bubblewrap start of the same image; builds
+               the command with code worlds, and takes minutes
   cabinet      what the engine of the chains costs before any program does anything, with ten tasks
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
                virtual environment in the cache folder
@@ -45,6 +47,11 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             "first-frame" => first_frame()?,
             "cu" => compute_units()?,
             "python" => python::bench()?,
+            "branch" => {
+                let mut command = Command::new(worlds::build()?);
+                command.args(["bench", "branch", "--json"]);
+                command
+            }
             _ => {
                 let mut command = Command::new(play::build(&[])?);
                 command.args(["bench", name, "--json"]);

@@ -32,6 +32,9 @@ pub(crate) enum BenchCommand {
     Physics(PhysicsOptions),
     /// Play many live matches at once, and copy them
     Sessions(SessionsOptions),
+    /// Keep and branch code worlds, beside the start of a container of the same image
+    #[cfg(feature = "worlds")]
+    Branch(crate::worlds::bench::Options),
 }
 
 #[derive(Args)]
@@ -194,6 +197,8 @@ pub(crate) fn run(command: BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Physics(options) => physics(&options),
         BenchCommand::Sessions(options) => live(&options),
+        #[cfg(feature = "worlds")]
+        BenchCommand::Branch(options) => crate::worlds::bench::run(&options),
     }
 }
 

@@ -25,10 +25,6 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How long connections have to end after Ctrl-C.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The gateway's key, in the data folder.
-#[cfg(feature = "worlds")]
-const SSH_KEY: &str = "ssh_host_key";
-
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -105,11 +101,10 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
                 access
             },
             #[cfg(feature = "worlds")]
-            worlds: worlds.clone(),
-            #[cfg(feature = "worlds")]
-            ssh: Some(worldline_server::Ssh {
-                port: ssh_port,
-                key: options.folders.data.join(SSH_KEY),
+            worlds: worlds.clone().map(|runtime| worldline_server::Worlds {
+                runtime,
+                ssh_port,
+                data: options.folders.data.clone(),
             }),
         };
         let (host, port) = (options.host, options.port);

@@ -1,7 +1,9 @@
 //! What the registry refuses, and why.
 
 use thiserror::Error;
-use worldline_sandbox::{CreateError, ExecError, FileError, ImageError, SnapshotError};
+use worldline_sandbox::{
+    CreateError, ExecError, FileError, ImageError, ResizeError, SnapshotError,
+};
 
 use crate::duck::SqlError;
 use crate::limits::{
@@ -89,6 +91,9 @@ pub enum WorldError {
     /// The backend moves no file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The backend resizes no disk.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// The backend keeps no moment.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -128,7 +133,10 @@ impl WorldError {
             Self::NoInstance(_)
             | Self::Exec(ExecError::Gone(_))
             | Self::File(FileError::Gone(_)) => "instance_not_found",
-            Self::Snapshot(SnapshotError::Gone(_)) => "instance_not_found",
+            Self::Snapshot(SnapshotError::Gone(_)) | Self::Resize(ResizeError::Gone(_)) => {
+                "instance_not_found"
+            }
+            Self::Resize(ResizeError::Full { .. }) => "disk_full",
             Self::NoSnapshot(_) | Self::Create(CreateError::NoSnapshot(_)) => "snapshot_not_found",
             Self::NoImage(_) | Self::Create(CreateError::Image(_)) => "image_not_found",
             Self::NoService(..) => "service_not_found",
@@ -140,7 +148,9 @@ impl WorldError {
             | Self::Exec(ExecError::TooLong(_))
             | Self::File(FileError::TooLong { .. }) => "too_long",
             Self::Ttl(_) => "bad_ttl",
-            Self::Sizes | Self::Create(CreateError::Size { .. }) => "bad_size",
+            Self::Sizes
+            | Self::Create(CreateError::Size { .. })
+            | Self::Resize(ResizeError::Size { .. }) => "bad_size",
             Self::Service => "bad_service",
             Self::KeyReused => "key_reused",
             Self::KeyBusy => "key_busy",
@@ -158,6 +168,7 @@ impl WorldError {
             Self::Create(_)
             | Self::Exec(_)
             | Self::Snapshot(_)
+            | Self::Resize(_)
             | Self::Kept(_)
             | Self::Store(_) => "host",
         }
@@ -169,7 +180,7 @@ impl WorldError {
             "instance_not_found" | "snapshot_not_found" | "image_not_found"
             | "service_not_found" => Blame::Missing,
             "paused" | "key_reused" | "key_busy" | "refused" | "interpreter_ended"
-            | "has_threads" | "has_processes" => Blame::State,
+            | "has_threads" | "has_processes" | "disk_full" => Blame::State,
             "full" | "no_code_worlds" => Blame::Room,
             "host" | "image" => Blame::Host,
             _ => Blame::Request,

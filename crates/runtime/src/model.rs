@@ -60,6 +60,16 @@ pub struct SizesAsked {
     pub disk_mib: Option<u32>,
 }
 
+impl From<Sizes> for SizesAsked {
+    fn from(sizes: Sizes) -> Self {
+        Self {
+            vcpus: Some(sizes.vcpus),
+            memory_mib: Some(sizes.memory_mib),
+            disk_mib: Some(sizes.disk_mib),
+        }
+    }
+}
+
 impl SizesAsked {
     /// These where they are asked for, and those of `other` elsewhere.
     pub fn or(self, other: Sizes) -> Sizes {

@@ -11,8 +11,8 @@ use crate::error::WorldError;
 use crate::id::{fresh, now, now_micros};
 use crate::limits::{MAX_BRANCHES, MAX_METADATA, MAX_SNAPSHOTS, MAX_TEXT, MAX_TTL, MAX_WORLDS};
 use crate::model::{
-    Branching, Instance, Kind, Metadata, NewInstance, NewSnapshot, Note, Sizes, Snapshot, Source,
-    Status, Ttl, TtlAction, WakeOn,
+    Branching, Instance, Kind, Metadata, NewInstance, NewSnapshot, Note, Sizes, SizesAsked,
+    Snapshot, Source, Status, Ttl, TtlAction, WakeOn,
 };
 use crate::registry::{Entry, Kept, Open, Runtime, collapsed, instance_row, lock, snapshot_row};
 use crate::row::Row;
@@ -293,8 +293,9 @@ impl Runtime {
         self.commit(vec![row, state, entry.receipt("resume", "")])
     }
 
-    /// Begins a world anew from the snapshot that it came from, with other sizes if they are asked for.
-    /// What it held since is lost; a world that cannot begin anew goes on.
+    /// Begins a world anew, with other sizes if they are asked for: its disk stays, and what ran in it is
+    /// gone. A match, and a world that has ended by itself, begins from its snapshot again. One that cannot
+    /// begin anew goes on.
     pub fn reboot(&self, id: &str, new: &NewInstance) -> Result<(), WorldError> {
         check_new(new)?;
         let entry = self.entry(id)?;
@@ -309,17 +310,19 @@ impl Runtime {
             });
         };
         let sizes = new.sizes.or(record.sizes);
-        let asked = NewInstance {
-            sizes: crate::SizesAsked {
-                vcpus: Some(sizes.vcpus),
-                memory_mib: Some(sizes.memory_mib),
-                disk_mib: Some(sizes.disk_mib),
-            },
-            seed: record.seed,
-            ..NewInstance::default()
+        if record.kind == Kind::Match && new.sizes != Default::default() {
+            return Err(WorldError::Sizes);
+        }
+        let former = entry.world();
+        let rebooted = match record.status {
+            Status::Error => None,
+            _ => former.reboot(&spec(&record.image, sizes, record.seed))?,
         };
-        let world = self.embody(&self.kept(snapshot)?, &asked)?;
-        let former = std::mem::replace(&mut *lock(&entry.world), world);
+        let world = match rebooted {
+            Some(world) => world,
+            None => self.begun_again(snapshot, &record, sizes)?,
+        };
+        *lock(&entry.world) = world;
         former.destroy();
         let (_, row) = entry.change(|record| {
             record.status = Status::Ready;
@@ -337,6 +340,33 @@ impl Runtime {
             resolved_at: None,
         };
         self.commit(vec![row, state, entry.receipt("reboot", snapshot)])
+    }
+
+    fn begun_again(
+        &self,
+        snapshot: &str,
+        record: &Instance,
+        sizes: Sizes,
+    ) -> Result<Arc<dyn World>, WorldError> {
+        let asked = match record.kind {
+            Kind::Match => SizesAsked::default(),
+            Kind::Sandbox => sizes.into(),
+        };
+        let asked = NewInstance {
+            sizes: asked,
+            seed: record.seed,
+            ..NewInstance::default()
+        };
+        self.embody(&self.kept(snapshot)?, &asked)
+    }
+
+    /// Gives a world's disk another size while it runs.
+    pub fn resize_disk(&self, id: &str, mib: u32) -> Result<(), WorldError> {
+        let entry = self.entry(id)?;
+        let _turn = lock(&entry.turn);
+        entry.world().resize_disk(mib)?;
+        let (_, row) = entry.change(|record| record.sizes.disk_mib = mib);
+        self.commit(vec![row, entry.receipt("resize", &mib.to_string())])
     }
 
     /// Changes what is said of a world, unless it has ended meanwhile.
@@ -498,13 +528,7 @@ impl Runtime {
         }
         let (backend, _) = self.backend()?;
         let sizes = new.sizes.or(record.sizes);
-        let spec = Spec {
-            image: Some(record.image.clone()),
-            memory_mib: sizes.memory_mib,
-            vcpus: sizes.vcpus,
-            disk_mib: sizes.disk_mib,
-            seed: new.seed,
-        };
+        let spec = spec(&record.image, sizes, new.seed);
         let made = match &record.source {
             Source::Sandbox(own) if count == 1 => vec![backend.restore(own, &spec)?],
             Source::Sandbox(own) => backend.branch(own, count, &spec)?,
@@ -573,6 +597,16 @@ impl Runtime {
         {
             tracing::warn!(snapshot = kept.record.id, %error, "what it held stays");
         }
+    }
+}
+
+fn spec(image: &str, sizes: Sizes, seed: Option<u64>) -> Spec {
+    Spec {
+        image: Some(image.into()),
+        memory_mib: sizes.memory_mib,
+        vcpus: sizes.vcpus,
+        disk_mib: sizes.disk_mib,
+        seed,
     }
 }
 

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS world_receipts (
   from_hash VARCHAR NOT NULL, to_hash VARCHAR NOT NULL, happened_at TIMESTAMP NOT NULL);
 -- What was run in a world, and what came of it.
 CREATE TABLE IF NOT EXISTS world_traces (
-  entity_id VARCHAR NOT NULL, step BIGINT NOT NULL, action VARCHAR NOT NULL /* 'cell','exec','write','read' */, input VARCHAR NOT NULL,
+  entity_id VARCHAR NOT NULL, step BIGINT NOT NULL, action VARCHAR NOT NULL /* 'cell','exec','write','read','ssh','sftp' */, input VARCHAR NOT NULL,
   code BIGINT, output_digest VARCHAR NOT NULL, took_ms DOUBLE, happened_at TIMESTAMP NOT NULL);
 -- Requests with a key of the caller's: the same key and body give the same answer again.
 CREATE TABLE IF NOT EXISTS world_requests (key VARCHAR PRIMARY KEY, body_digest VARCHAR NOT NULL, answer VARCHAR NOT NULL, happened_at TIMESTAMP NOT NULL);

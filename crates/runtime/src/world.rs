@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::json;
 use worldline_abi::{PERCENT_ONE, Pad, SessionState};
 use worldline_arena::{Arena, Branch, MatchId, hex, rollout};
-use worldline_sandbox::{Cell, Command, Outcome, Output, Running, Sandbox, Stats, Stream};
+use worldline_sandbox::{Cell, Command, Outcome, Output, Running, Sandbox, Spec, Stats, Stream};
 
 use crate::error::WorldError;
 use crate::limits::MAX_STEPS;
@@ -56,6 +56,15 @@ pub(crate) trait World: Send + Sync {
 
     fn connect(&self, _port: u16) -> Result<TcpStream, WorldError> {
         Err(self.refuse("be connected to"))
+    }
+
+    fn resize_disk(&self, _mib: u32) -> Result<(), WorldError> {
+        Err(WorldError::Sizes)
+    }
+
+    /// The same disk, begun anew with other sizes; none where what it holds is no disk.
+    fn reboot(&self, _spec: &Spec) -> Result<Option<Arc<dyn World>>, WorldError> {
+        Ok(None)
     }
 
     fn pause(&self) -> Result<(), WorldError>;
@@ -119,6 +128,14 @@ impl World for CodeWorld {
 
     fn connect(&self, port: u16) -> Result<TcpStream, WorldError> {
         Ok(self.0.connect(port)?)
+    }
+
+    fn resize_disk(&self, mib: u32) -> Result<(), WorldError> {
+        Ok(self.0.resize_disk(mib)?)
+    }
+
+    fn reboot(&self, spec: &Spec) -> Result<Option<Arc<dyn World>>, WorldError> {
+        Ok(Some(Arc::new(Self(self.0.reboot(spec)?))))
     }
 
     fn pause(&self) -> Result<(), WorldError> {

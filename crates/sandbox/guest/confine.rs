@@ -13,8 +13,8 @@ pub struct Confinement {
     pub keep: u64,
     /// The compiled filter of system calls; empty where the host has none.
     pub filter: Vec<u8>,
-    /// Limits: resource number and value.
-    pub limits: Vec<(u32, u64)>,
+    /// Limits: resource number, the limit, and what it may be raised to.
+    pub limits: Vec<(u32, [u64; 2])>,
     /// Whether the host has landlock.
     pub landlock: bool,
 }
@@ -22,8 +22,7 @@ pub struct Confinement {
 impl Confinement {
     /// Confines this process. The order matters: each step is still allowed by the ones before it.
     pub fn apply(&self) -> io::Result<()> {
-        for (resource, value) in &self.limits {
-            let limit = [*value, *value];
+        for (resource, limit) in &self.limits {
             sys!(nr::SETRLIMIT, *resource, limit.as_ptr())?;
         }
         self.drop_capabilities()?;

@@ -135,6 +135,13 @@ impl Agent {
                 let size = take.u32().zip(take.u32()).ok_or_else(short)?;
                 self.children.resize(call, size)
             }
+            kind::LIMIT => {
+                let limit = limit(&mut take).ok_or_else(short)?;
+                let confinement = self.confinement.as_mut().ok_or_else(no_root)?;
+                confinement.limits.retain(|(other, _)| *other != limit.0);
+                confinement.limits.push(limit);
+                send(kind::DONE, call, &[])
+            }
             kind::READ => read_file(call, &root::c(take.bytes().ok_or_else(short)?)?),
             kind::WRITE => {
                 let path = root::c(take.bytes().ok_or_else(short)?)?;
@@ -160,7 +167,7 @@ impl Agent {
             let filter = take.bytes()?.to_vec();
             let count = take.u32()?;
             let limits = (0..count)
-                .map(|_| Some((take.u32()?, take.u64()?)))
+                .map(|_| limit(take))
                 .collect::<Option<_>>()?;
             Some((
                 hostname,
@@ -185,9 +192,16 @@ impl Agent {
 }
 
 fn confinement(given: &Option<Confinement>) -> io::Result<&Confinement> {
-    given
-        .as_ref()
-        .ok_or_else(|| io::Error::other("the world has no root yet"))
+    given.as_ref().ok_or_else(no_root)
+}
+
+/// A limit: its resource, and two values.
+fn limit(take: &mut Take) -> Option<(u32, [u64; 2])> {
+    Some((take.u32()?, [take.u64()?, take.u64()?]))
+}
+
+fn no_root() -> io::Error {
+    io::Error::other("the world has no root yet")
 }
 
 /// `recvmsg`: bytes into `buffer`, descriptors into `arrived`.

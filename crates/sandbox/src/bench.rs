@@ -104,9 +104,7 @@ pub fn measure(
         None => left_out
             .push("a bubblewrap start of the same image: there is no `bwrap` on this host".into()),
     }
-    if !on_path("criu") {
-        left_out.push("CRIU alone: there is no `criu` on this host".into());
-    }
+    left_out.push(format!("CRIU alone: {}", criu()));
     Ok(Measured {
         backend: backend.name(),
         processors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -351,6 +349,21 @@ fn run(world: &dyn Sandbox, code: &str) -> Result<(), Failed> {
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Why CRIU is not measured here. A kernel that it does not know it refuses, and says so.
+fn criu() -> String {
+    match Outside::new("criu").arg("check").output() {
+        Err(_) => "there is no `criu` on this host".into(),
+        Ok(said) if said.status.success() => {
+            "no host whose kernel its `criu` knows was at hand to try this on".into()
+        }
+        Ok(said) => {
+            let why = String::from_utf8_lossy(&said.stderr);
+            let last = why.trim().lines().last().unwrap_or_default();
+            format!("`criu check` fails: {last}")
+        }
+    }
 }
 
 fn load() -> f64 {

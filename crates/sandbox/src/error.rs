@@ -86,6 +86,31 @@ pub enum ExecError {
     Io(#[from] io::Error),
 }
 
+/// A world's disk cannot be given another size. It keeps the one that it had.
+#[derive(Debug, Error)]
+pub enum ResizeError {
+    /// The world has ended.
+    #[error("world {0} has ended")]
+    Gone(String),
+    /// A size that no world can have.
+    #[error("a disk of {asked} MiB is not between {} and {}", crate::limits::DISK_MIB.start(), crate::limits::DISK_MIB.end())]
+    Size {
+        /// What was asked for, in MiB.
+        asked: u32,
+    },
+    /// There is more on it already.
+    #[error("the world has written {written} MiB, which does not fit {asked}: remove files first")]
+    Full {
+        /// What it has written, in MiB.
+        written: u64,
+        /// What was asked for, in MiB.
+        asked: u32,
+    },
+    /// The system refused.
+    #[error("cannot resize the disk: {0}")]
+    Io(#[from] io::Error),
+}
+
 /// A file cannot be moved in or out.
 #[derive(Debug, Error)]
 pub enum FileError {

@@ -689,6 +689,8 @@ fn size(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -700,6 +702,110 @@ mod tests {
             package_files(printed),
             ["bash_5_amd64.deb", "zip_1_amd64.deb"]
         );
+    }
+
+    /// What a path is: a file of contents and a mode, or a link to what it leads to.
+    type Packed<'a> = Result<(&'a str, u32), &'a str>;
+
+    fn packed(entries: &[(&str, Packed)]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, what) in entries {
+            let mut header = tar::Header::new_gnu();
+            match what {
+                Ok((contents, mode)) => {
+                    header.set_size(contents.len() as u64);
+                    header.set_mode(*mode);
+                    archive
+                        .append_data(&mut header, path, contents.as_bytes())
+                        .unwrap();
+                }
+                Err(target) => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_size(0);
+                    archive.append_link(&mut header, path, target).unwrap();
+                }
+            }
+        }
+        archive.into_inner().unwrap()
+    }
+
+    /// An image in the OCI layout of these layers, the second one compressed.
+    fn layout(layers: [Vec<u8>; 2]) -> Vec<u8> {
+        let [plain, second] = layers;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&second).unwrap();
+        let blobs = [plain, gzip.finish().unwrap()];
+        let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
+        let kinds = [
+            "application/vnd.oci.image.layer.v1.tar",
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+        ];
+        let described: Vec<_> = blobs
+            .iter()
+            .zip(kinds)
+            .map(|(blob, kind)| serde_json::json!({ "mediaType": kind, "digest": format!("sha256:{}", digest(blob)) }))
+            .collect();
+        let manifest = serde_json::json!({ "schemaVersion": 2, "layers": described }).to_string();
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [{ "digest": format!("sha256:{}", digest(manifest.as_bytes())) }] });
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut put = |path: String, bytes: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, path, bytes).unwrap();
+        };
+        for blob in blobs.iter().map(Vec::as_slice).chain([manifest.as_bytes()]) {
+            put(format!("blobs/sha256/{}", digest(blob)), blob);
+        }
+        put("index.json".into(), index.to_string().as_bytes());
+        put("oci-layout".into(), b"{\"imageLayoutVersion\":\"1.0.0\"}");
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn an_oci_archive_becomes_an_image_and_a_changed_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = fs::metadata(folder.path()).map(|meta| (meta.uid(), meta.gid()));
+        let images = Images::new(folder.path().join("images"), owner.unwrap());
+        let below = packed(&[
+            ("etc/kept", Ok(("kept", 0o640))),
+            ("etc/removed", Ok(("x", 0o644))),
+            ("opt/old", Ok(("x", 0o644))),
+            ("bin/root", Ok(("x", 0o4755))),
+            ("out", Err("/")),
+        ]);
+        let above = packed(&[
+            ("etc/.wh.removed", Ok(("", 0o644))),
+            ("opt/.wh..wh..opq", Ok(("", 0o644))),
+            ("opt/new", Ok(("new", 0o644))),
+        ]);
+        let archive = folder.path().join("image.tar");
+        fs::write(&archive, layout([below.clone(), above.clone()])).unwrap();
+        let image = images.import("mine", &archive).unwrap();
+        assert_eq!((image.name.as_str(), image.bytes > 0), ("mine", true));
+        let read = |path: &str| fs::read_to_string(image.root.join(path)).ok();
+        assert_eq!(read("etc/kept").as_deref(), Some("kept"));
+        assert_eq!((read("etc/removed"), read("opt/old")), (None, None));
+        assert_eq!(read("opt/new").as_deref(), Some("new"));
+        let mode = |path: &str| fs::metadata(image.root.join(path)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("etc/kept"), mode("bin/root")), (0o640, 0o755));
+        assert_eq!(images.find("mine").unwrap().digest, image.digest);
+        assert_eq!(images.find(&image.digest).unwrap().name, "mine");
+        // One byte of a layer.
+        let mut changed = layout([below, above]);
+        let at = changed
+            .windows(4)
+            .position(|bytes| bytes == b"kept")
+            .unwrap();
+        changed[at] ^= 1;
+        fs::write(&archive, changed).unwrap();
+        assert!(matches!(
+            images.import("mine", &archive),
+            Err(ImageError::Archive(why)) if why.contains("was changed") || why.contains("missing")
+        ));
+        fs::write(&archive, b"no archive").unwrap();
+        assert!(images.import("mine", &archive).is_err());
+        assert_eq!(images.list().len(), 1);
     }
 
     #[test]

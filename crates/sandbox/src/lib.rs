@@ -43,7 +43,7 @@ mod process;
 #[allow(dead_code, unreachable_pub)]
 mod wire;
 
-pub use error::{CreateError, ExecError, FileError, SnapshotError, StoreError};
+pub use error::{CreateError, ExecError, FileError, ResizeError, SnapshotError, StoreError};
 pub use fault::{Fault, UnknownFault};
 pub use image::{Image, ImageError, Images};
 pub use model::{
@@ -162,6 +162,14 @@ pub trait Sandbox: Send + Sync {
 
     /// Keeps this moment. The world goes on, whatever comes of it.
     fn snapshot(&self, name: Option<&str>) -> Result<Snapshot, SnapshotError>;
+
+    /// Gives its disk another size, in MiB. Commands that run already may write no longer files than
+    /// before.
+    fn resize_disk(&self, mib: u32) -> Result<(), ResizeError>;
+
+    /// The same disk, begun anew with other sizes: no process and no memory of this one. This one has ended
+    /// then; if the other cannot begin, it goes on.
+    fn reboot(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError>;
 
     /// What it uses.
     fn stats(&self) -> Stats;

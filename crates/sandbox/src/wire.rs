@@ -37,6 +37,8 @@ pub mod kind {
     pub const RESIZE: u8 = 11;
     /// To the agent: give and take files, over a call's input and output, by SFTP.
     pub const SFTP: u8 = 12;
+    /// To the agent: hold what is started from now on to another limit (resource, limit, its limit).
+    pub const LIMIT: u8 = 13;
     /// From the agent: a call succeeded.
     pub const DONE: u8 = 64;
     /// From the agent: a call failed; the payload says why.

@@ -2,10 +2,14 @@
 
 use worldline_arena::Token;
 
-/// On loopback, that of this machine's user; elsewhere, a token.
-#[derive(Debug)]
+#[cfg(feature = "worlds")]
+use crate::worlds::Account;
+
+/// On loopback, that of this machine's user; elsewhere, a token or a key that the user has made.
 pub(crate) struct Access {
     token: Option<Token>,
+    #[cfg(feature = "worlds")]
+    account: Option<std::sync::Arc<Account>>,
 }
 
 impl Access {
@@ -13,7 +17,15 @@ impl Access {
     pub(crate) fn new(loopback: bool) -> Self {
         Self {
             token: (!loopback).then(Token::random),
+            #[cfg(feature = "worlds")]
+            account: None,
         }
+    }
+
+    /// The same, with the keys of an account.
+    #[cfg(feature = "worlds")]
+    pub(crate) fn with(self, account: Option<std::sync::Arc<Account>>) -> Self {
+        Self { account, ..self }
     }
 
     /// The token to show, where one is needed.
@@ -23,6 +35,12 @@ impl Access {
 
     /// Whether who shows this may come in.
     pub(crate) fn admits(&self, shown: &str) -> bool {
+        #[cfg(feature = "worlds")]
+        if let Some(account) = &self.account
+            && account.has_key(shown)
+        {
+            return true;
+        }
         self.token.as_ref().is_none_or(|token| token.matches(shown))
     }
 }

@@ -33,6 +33,8 @@ fn parse<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
 
 /// `GET /api/about`: what this arcade has beside its matches.
 pub(crate) async fn about(State(app): State<App>) -> Json<Value> {
+    #[cfg(not(any(feature = "chain", feature = "worlds")))]
+    let _ = app;
     #[cfg(feature = "chain")]
     let chain = crate::chain::about(&app);
     #[cfg(not(feature = "chain"))]

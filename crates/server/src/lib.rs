@@ -64,20 +64,26 @@ pub struct Options {
     pub chain: Option<ChainAccess>,
     /// The worlds to serve beside the arcade, if there are any.
     #[cfg(feature = "worlds")]
-    pub worlds: Option<worldline_runtime::Runtime>,
-    /// The gateway by which those worlds are reached over SSH, if there is one.
-    #[cfg(feature = "worlds")]
-    pub ssh: Option<Ssh>,
+    pub worlds: Option<Worlds>,
 }
 
-/// Where worlds are reached over SSH.
+/// Worlds to serve.
 #[cfg(feature = "worlds")]
-pub struct Ssh {
-    /// The port, at the server's own address; 0 lets the system choose.
-    pub port: u16,
-    /// The file of its key; made when missing.
-    pub key: std::path::PathBuf,
+pub struct Worlds {
+    /// The worlds.
+    pub runtime: worldline_runtime::Runtime,
+    /// The port by which they are reached over SSH, at the server's own address; 0 lets the system choose.
+    pub ssh_port: u16,
+    /// The folder for the SSH gateway's key and what belongs to the user: keys, secrets.
+    pub data: std::path::PathBuf,
 }
+
+/// The gateway's key, in the data folder.
+#[cfg(feature = "worlds")]
+const SSH_KEY: &str = "ssh_host_key";
+/// What belongs to the user, in the data folder.
+#[cfg(feature = "worlds")]
+const USER: &str = "user.json";
 
 impl Default for Options {
     fn default() -> Self {
@@ -89,8 +95,6 @@ impl Default for Options {
             chain: None,
             #[cfg(feature = "worlds")]
             worlds: None,
-            #[cfg(feature = "worlds")]
-            ssh: None,
         }
     }
 }
@@ -133,12 +137,24 @@ impl Server {
     pub async fn bind(arena: Arc<Arena>, options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind((options.host, options.port)).await?;
         let address = listener.local_addr()?;
-        let access = Arc::new(Access::new(options.host.is_loopback()));
+        let access = Access::new(options.host.is_loopback());
         #[cfg(feature = "worlds")]
-        let ssh = match options.ssh.filter(|_| options.worlds.is_some()) {
-            Some(Ssh { port, key }) => Some((TcpListener::bind((options.host, port)).await?, key)),
-            None => None,
+        let (worlds, ssh, access) = match options.worlds {
+            Some(Worlds {
+                runtime,
+                ssh_port,
+                data,
+            }) => {
+                let ssh = TcpListener::bind((options.host, ssh_port)).await?;
+                let account = Arc::new(worlds::Account::open(data.join(USER))?);
+                let access = Arc::new(access.with(Some(account.clone())));
+                let worlds = worlds::Api::new(runtime, account, access.clone());
+                (Some(worlds), Some((ssh, data.join(SSH_KEY))), access)
+            }
+            None => (None, None, Arc::new(access)),
         };
+        #[cfg(not(feature = "worlds"))]
+        let access = Arc::new(access);
         let app = App(Arc::new(Shared {
             arena,
             site: options.site,
@@ -148,7 +164,7 @@ impl Server {
             #[cfg(feature = "chain")]
             chain: options.chain,
             #[cfg(feature = "worlds")]
-            worlds: options.worlds.map(worlds::Api::new),
+            worlds,
         }));
         Ok(Self {
             app,
@@ -190,7 +206,7 @@ impl Server {
         let app = self.app.clone();
         #[cfg(feature = "worlds")]
         if let (Some((listener, key)), Some(worlds)) = (self.ssh, &app.worlds) {
-            let gateway = worlds.gateway(app.access.clone());
+            let gateway = worlds.gateway();
             let ssh = gateway.run(listener, &key);
             let http = serve(app.clone(), self.listener, self.address);
             return tokio::try_join!(http, ssh).map(drop);

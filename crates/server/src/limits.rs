@@ -56,3 +56,13 @@ pub const MAX_SSH_VARIABLES: usize = 64;
 pub const FETCHED_WORLDS: usize = 16;
 /// How long a chain may take to accept a WebSocket.
 pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Keys and secrets of the user.
+pub const MAX_USER_ENTRIES: usize = 512;
+/// Characters of the name of a key or secret.
+pub const MAX_USER_NAME: usize = 128;
+/// Bytes of a secret, with what is said of it.
+pub const MAX_SECRET: usize = 64 << 10;
+/// Disk resizes that can be asked for.
+pub const MAX_RESIZES: usize = 1024;
+/// Bytes of a request's head that is looked at for a key.
+pub const MAX_HEAD: usize = 16 << 10;

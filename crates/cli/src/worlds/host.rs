@@ -88,12 +88,14 @@ fn report(recovery: &Recovery) {
     );
 }
 
-/// A backend for what needs no running worlds: it shares the images, and leaves nothing.
-pub(super) fn scratch() -> Result<(Scratch, Process)> {
-    let folder = Scratch(std::env::temp_dir().join(format!("worldline-{}", std::process::id())));
+/// A backend that shares the images and leaves nothing, with this many empty worlds ready. Its folder is
+/// made in `within`, or among this machine's temporary ones.
+pub(super) fn scratch(within: Option<&Path>, pool: usize) -> Result<(Scratch, Process)> {
+    let within = within.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    let folder = Scratch(within.join(format!("worldline-{}", std::process::id())));
     let settings = Settings {
         images: images(),
-        pool: 0,
+        pool,
         ..Settings::new(&folder.0)
     };
     let process = Process::open(settings).context("cannot look at this host's worlds")?;

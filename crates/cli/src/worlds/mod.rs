@@ -2,6 +2,7 @@
 //!
 //! All but `image` and `doctor` speak to a running `worldline serve`.
 
+pub(crate) mod bench;
 mod client;
 mod host;
 mod print;
@@ -633,7 +634,7 @@ pub(crate) enum ImageCommand {
 }
 
 pub(crate) fn image(command: ImageCommand) -> Result<ExitCode> {
-    let (_folder, process) = host::scratch()?;
+    let (_folder, process) = host::scratch(None, 0)?;
     let images = process.images();
     match command {
         ImageCommand::List { json } => {
@@ -668,7 +669,7 @@ pub(crate) struct DoctorOptions {
 
 pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode> {
     use worldline_sandbox::Backend;
-    let (_folder, process) = host::scratch()?;
+    let (_folder, process) = host::scratch(None, 0)?;
     let report = process.report();
     if options.json {
         table::json(&report)?;

@@ -327,7 +327,7 @@ impl Backend for Process {
         let stored = self
             .inner
             .store
-            .wait(snapshot)
+            .get(snapshot)
             .filter(|stored| !stored.forgotten && !stored.template);
         let stored = stored.ok_or_else(|| CreateError::NoSnapshot(snapshot.into()))?;
         // By default a branch differs from its siblings; where its snapshot's world was reproducible, it

@@ -17,7 +17,7 @@ use super::disk;
 use super::link::Link;
 use super::store::{DISK, SNAPSHOTS};
 use super::sys::{self, Child};
-use crate::limits::{MAX_OPEN_FILES, MAX_PROCESSES};
+use crate::limits::{DISK_MIB, MAX_OPEN_FILES, MAX_PROCESSES};
 use crate::model::Spec;
 use crate::wire::{Put, kind};
 
@@ -32,6 +32,8 @@ const CAPABILITIES: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 
 
 /// Folder of worlds, in the data folder.
 pub(super) const WORLDS: &str = "worlds";
+/// What a world writes, in its folder.
+pub(super) const UPPER: &str = "upper";
 /// How an agent reaches the data folder and the images: as the descriptors that it was born with.
 const DATA: &str = "/proc/self/fd/4";
 const IMAGES: &str = "/proc/self/fd/5";
@@ -79,7 +81,7 @@ impl Host {
         let (user, group_id) = self.owner();
         for path in [
             folder.clone(),
-            folder.join("upper"),
+            folder.join(UPPER),
             folder.join("work"),
             folder.join("root"),
         ] {
@@ -168,17 +170,16 @@ impl Shell {
             .u64(CAPABILITIES)
             .u32(host.landlock.into())
             .bytes(&host.filter);
-        let disk = u64::from(spec.disk_mib) << 20;
         let resources = [
-            (libc::RLIMIT_CORE, 0),
-            (libc::RLIMIT_NOFILE, MAX_OPEN_FILES),
-            (libc::RLIMIT_NPROC, MAX_PROCESSES),
-            (libc::RLIMIT_FSIZE, disk),
-            (libc::RLIMIT_MSGQUEUE, 0),
+            (libc::RLIMIT_CORE, [0; 2]),
+            (libc::RLIMIT_NOFILE, [MAX_OPEN_FILES; 2]),
+            (libc::RLIMIT_NPROC, [MAX_PROCESSES; 2]),
+            (libc::RLIMIT_FSIZE, file_sizes(spec.disk_mib)),
+            (libc::RLIMIT_MSGQUEUE, [0; 2]),
         ];
         put = put.u32(resources.len() as u32);
-        for (resource, value) in resources {
-            put = put.u32(resource).u64(value);
+        for (resource, limit) in resources {
+            put = put_limit(put, resource, limit);
         }
         self.link.ask(kind::SETUP, &put.0, &[]).map(drop)
     }
@@ -197,6 +198,18 @@ impl Shell {
             }
         }
     }
+}
+
+/// A limit as the agent reads it.
+pub(super) fn put_limit(put: Put, resource: u32, [now, most]: [u64; 2]) -> Put {
+    put.u32(resource).u64(now).u64(most)
+}
+
+/// How long a file may be: as much as the disk holds. It may become as much as any disk does, because the
+/// disk may, and nobody can raise what a process may at most; how much there is in all is looked at from
+/// outside.
+pub(super) fn file_sizes(disk_mib: u32) -> [u64; 2] {
+    [disk_mib, *DISK_MIB.end()].map(|mib| u64::from(mib) << 20)
 }
 
 fn limits(spec: &Spec) -> Limits {

@@ -702,6 +702,16 @@ fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> io::Result<()>
         .map(drop)
 }
 
+/// Sets a limit of another process, and what it may raise it to.
+pub(super) fn set_limit(pid: i32, resource: u32, [now, most]: [u64; 2]) -> io::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: now,
+        rlim_max: most,
+    };
+    // SAFETY: the limit is read, and nothing is written.
+    check(unsafe { libc::prlimit64(pid, resource, &limit, std::ptr::null_mut()) }.into()).map(drop)
+}
+
 /// Whether this process is the machine's administrator.
 pub(super) fn is_root() -> bool {
     // SAFETY: it cannot fail.

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::capture::{self, Failure};
 use super::link::{Call, Event, gone};
-use super::shell::{Shell, fresh};
+use super::shell::{Shell, UPPER, file_sizes, fresh, put_limit};
 use super::store::{DISK, PAGES, PLAN, Store, Stored};
 use super::{Inner, disk, sys};
-use crate::error::{CreateError, ExecError, FileError, SnapshotError};
+use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::fault::Fault;
 use crate::limits::{
-    APPETITE, ENDING, ENDING_POLL, GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE, MAX_NAME,
-    MAX_UNTAKEN, START,
+    APPETITE, DISK_MIB, ENDING, ENDING_POLL, GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE,
+    MAX_NAME, MAX_UNTAKEN, START,
 };
 use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
 use crate::wire::{self, Put, kind};
@@ -63,6 +63,8 @@ pub(super) struct World {
     inner: Arc<Inner>,
     shell: Shell,
     spec: Spec,
+    /// What its disk holds, in MiB: what it was made with, or another size since.
+    disk_mib: AtomicU32,
     image: String,
     origin: Option<String>,
     closed: Vec<String>,
@@ -205,19 +207,38 @@ impl World {
         image: (String, PathBuf),
     ) -> Result<Self, CreateError> {
         let world = Self::new(inner, shell, spec, image.0, None, Vec::new());
-        let furnished = world.shell.furnish(&world.inner.host, spec, &[], &image.1);
-        furnished.map_err(|source| CreateError::Io {
-            doing: "making its root",
-            source,
-        })?;
-        world
-            .start_interpreter()
-            .map_err(|source| CreateError::Io {
-                doing: "starting the interpreter",
-                source,
-            })?;
-        world.first_answer(spec)?;
-        Ok(world)
+        world.boot(&image.1)
+    }
+
+    /// Gives it its root, and starts its interpreter.
+    fn boot(self, root: &Path) -> Result<Self, CreateError> {
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        self.shell
+            .furnish(&self.inner.host, &self.spec, &self.disk, root)
+            .map_err(io("making its root"))?;
+        self.start_interpreter()
+            .map_err(io("starting the interpreter"))?;
+        self.first_answer(&self.spec)?;
+        Ok(self)
+    }
+
+    /// Another world with a copy of its disk, while it stands still.
+    fn rebooted(&self, spec: &Spec) -> Result<Self, CreateError> {
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        let shell = self
+            .inner
+            .pool
+            .take()
+            .map_err(io("making namespaces and a control group"))?;
+        let (image, origin) = (self.image.clone(), self.origin.clone());
+        let next = Self::new(&self.inner, shell, spec, image, origin, self.disk.clone());
+        disk::lay_over(
+            &self.shell.folder.join(UPPER),
+            &next.shell.folder.join(UPPER),
+        )
+        .map_err(io("copying its disk"))?;
+        let root = self.inner.images.find(&self.image)?.root;
+        next.boot(&root)
     }
 
     /// A world that goes on from a snapshot.
@@ -250,6 +271,10 @@ impl World {
             .furnish(&inner.host, spec, &from.disk, &root)
             .map_err(io("making its root"))?;
         inner.store.faults.at(Fault::RestoreFurnished);
+        // Its memory may still be being written: all but that is ready by now.
+        let id = &from.snapshot.id;
+        let written = inner.store.wait(id);
+        let from = written.ok_or_else(|| CreateError::NoSnapshot(id.clone()))?;
         let plan = fs::read(inner.store.path(&from.snapshot.id).join(PLAN))
             .map_err(io("reading the snapshot"))?;
         let pages: Result<Vec<File>, _> = from
@@ -284,6 +309,7 @@ impl World {
             inner: Arc::clone(inner),
             shell,
             spec: spec.clone(),
+            disk_mib: AtomicU32::new(spec.disk_mib),
             image,
             origin,
             closed: Vec::new(),
@@ -537,7 +563,7 @@ impl World {
         }
         let store = &self.inner.store;
         let folder = store.path(id);
-        make_folder(&folder, &self.shell.folder.join("upper")).map_err(io("making a folder"))?;
+        make_folder(&folder, &self.shell.folder.join(UPPER)).map_err(io("making a folder"))?;
         let kept = lock(&self.kept).clone();
         let snapshot = Snapshot {
             id: id.to_owned(),
@@ -554,7 +580,10 @@ impl World {
             disk_bytes: 0,
             pause_ms: 0.0,
             closed: Vec::new(),
-            spec: self.spec.clone(),
+            spec: Spec {
+                disk_mib: self.disk_mib.load(Ordering::Acquire),
+                ..self.spec.clone()
+            },
         };
         let mut stored = Stored::new(snapshot, Vec::new(), Vec::new());
         stored.folder = kept.folder;
@@ -573,7 +602,7 @@ impl World {
         let job = Job {
             store: Arc::clone(&self.inner.store),
             interpreter: *lock(&self.interpreter),
-            upper: self.shell.folder.join("upper"),
+            upper: self.shell.folder.join(UPPER),
             beneath: self.disk.clone(),
             copies: Arc::clone(&self.copies),
         };
@@ -595,11 +624,11 @@ impl World {
 
     /// Bytes that the world has written to its disk.
     pub(super) fn written(&self) -> u64 {
-        disk::size(&self.shell.folder.join("upper"))
+        disk::size(&self.shell.folder.join(UPPER))
     }
 
     pub(super) fn disk_limit(&self) -> u64 {
-        u64::from(self.spec.disk_mib) << 20
+        u64::from(self.disk_mib.load(Ordering::Acquire)) << 20
     }
 
     /// How many branches its snapshots have had, before this one.
@@ -837,6 +866,48 @@ impl Sandbox for World {
         snapshot
     }
 
+    fn resize_disk(&self, mib: u32) -> Result<(), ResizeError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(ResizeError::Gone(self.shell.id.clone()));
+        }
+        if !DISK_MIB.contains(&mib) {
+            return Err(ResizeError::Size { asked: mib });
+        }
+        let (written, bytes) = (self.written(), u64::from(mib) << 20);
+        if written > bytes {
+            return Err(ResizeError::Full {
+                written: written >> 20,
+                asked: mib,
+            });
+        }
+        let limit = file_sizes(mib);
+        let put = put_limit(Put::default(), libc::RLIMIT_FSIZE, limit);
+        self.shell.link.ask(kind::LIMIT, &put.0, &[])?;
+        sys::set_limit(lock(&self.interpreter).pid, libc::RLIMIT_FSIZE, limit)?;
+        self.disk_mib.store(mib, Ordering::Release);
+        Ok(())
+    }
+
+    fn reboot(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        super::check(spec)?;
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        let _files = lock(&self.files);
+        self.shell
+            .group
+            .freeze(true)
+            .map_err(io("stopping the world"))?;
+        let next = self.rebooted(spec);
+        if !self.paused.load(Ordering::Acquire) || next.is_ok() {
+            self.shell
+                .group
+                .freeze(false)
+                .map_err(io("waking the world"))?;
+        }
+        let next = self.inner.admit(next?);
+        self.destroy();
+        Ok(next)
+    }
+
     fn stats(&self) -> Stats {
         let usage = self.shell.group.usage();
         let pid = lock(&self.interpreter).pid;
@@ -959,27 +1030,29 @@ impl Running for InWorld {
     }
 
     fn next(&self, within: Duration) -> Result<Option<Said>, ExecError> {
-        match self.call.next(Some(Instant::now() + within)) {
-            Ok(Event::Output(stream, bytes)) => Ok(Some(Said::Bytes(which(stream), bytes))),
-            Ok(Event::Exit { code, .. }) => {
-                self.end();
-                Ok(Some(Said::Ended(code)))
+        let until = Instant::now() + within;
+        loop {
+            match self.call.next(Some(until)) {
+                Ok(Event::Output(stream, bytes)) => {
+                    return Ok(Some(Said::Bytes(which(stream), bytes)));
+                }
+                Ok(Event::Exit { code, .. }) => {
+                    self.end();
+                    return Ok(Some(Said::Ended(code)));
+                }
+                Ok(Event::Failed(why)) => {
+                    self.end();
+                    return Err(io::Error::other(why).into());
+                }
+                Ok(Event::Gone) => {
+                    self.end();
+                    return Err(ExecError::Gone(self.world.clone()));
+                }
+                Ok(Event::Taken(count)) => self.take(count as usize),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
+                Err(error) => return Err(error.into()),
             }
-            Ok(Event::Taken(count)) => {
-                self.take(count as usize);
-                Ok(None)
-            }
-            Ok(Event::Failed(why)) => {
-                self.end();
-                Err(io::Error::other(why).into())
-            }
-            Ok(Event::Gone) => {
-                self.end();
-                Err(ExecError::Gone(self.world.clone()))
-            }
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 }

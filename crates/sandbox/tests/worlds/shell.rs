@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use worldline_sandbox::{Backend, Command, ExecError, Running, Said, Stream};
+use worldline_sandbox::{Backend, Command, ExecError, ResizeError, Running, Said, Spec, Stream};
 
 use crate::{Play, Promise, quiet, world};
 
@@ -36,6 +36,14 @@ pub(crate) const PROMISES: &[Promise] = &[
         a_server_inside_can_be_reached,
     ),
     ("a_paused_world_stands_still", a_paused_world_stands_still),
+    (
+        "a_disk_is_resized_while_it_is_used",
+        a_disk_is_resized_while_it_is_used,
+    ),
+    (
+        "a_reboot_keeps_the_disk_alone",
+        a_reboot_keeps_the_disk_alone,
+    ),
     ("an_ended_world_says_so", an_ended_world_says_so),
 ];
 
@@ -358,6 +366,74 @@ fn a_paused_world_stands_still(backend: &dyn Backend) {
     let before = count(&*world);
     std::thread::sleep(Duration::from_millis(300));
     assert!(count(&*world) > before);
+}
+
+fn a_disk_is_resized_while_it_is_used(backend: &dyn Backend) {
+    let small = Spec {
+        disk_mib: 32,
+        ..Spec::default()
+    };
+    let world = backend.create(&small).unwrap();
+    let write = "head -c 40M /dev/zero > /srv/file";
+    assert_ne!(world.line(write).0, 0);
+    world.line("rm /srv/file");
+    world.resize_disk(96).unwrap();
+    assert_eq!(world.line(write).0, 0);
+    assert_eq!(
+        world.value("open('/srv/more', 'wb').write(bytes(40 << 20))"),
+        (40 << 20).to_string()
+    );
+    // The limit is looked at every second; a world that is within it goes on.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(world.value("1"), "1");
+    assert!(matches!(
+        world.resize_disk(64),
+        Err(ResizeError::Full {
+            written: 80..,
+            asked: 64
+        })
+    ));
+    assert!(matches!(
+        world.resize_disk(1),
+        Err(ResizeError::Size { asked: 1 })
+    ));
+    assert_eq!(world.snapshot(None).unwrap().spec.disk_mib, 96);
+}
+
+fn a_reboot_keeps_the_disk_alone(backend: &dyn Backend) {
+    let first = world(backend);
+    first.line("echo kept > /srv/file; rm /etc/hosts; mkdir /srv/d; export WORD=here; cd /srv");
+    first.value("x = 1");
+    let origin = first.snapshot(None).unwrap();
+    let second = backend.restore(&origin.id, &Spec::default()).unwrap();
+    second.line("echo more >> /srv/file; rmdir /srv/d; nohup sleep 600 > /dev/null 2>&1 &");
+    let spec = Spec {
+        memory_mib: 777,
+        ..Spec::default()
+    };
+    let third = second.reboot(&spec).unwrap();
+    assert!(matches!(
+        second.exec(&Command::line("true"), &mut quiet),
+        Err(ExecError::Gone(_))
+    ));
+    assert_eq!(
+        third.line(
+            "cat /srv/file; ls /srv; ls /etc/hosts 2>&1 | wc -l; pgrep sleep; pwd; echo .$WORD"
+        ),
+        (0, "kept\nmore\nfile\n1\n/root\n.\n".into())
+    );
+    assert_eq!(third.value("'x' in globals()"), "False");
+    assert_eq!(third.origin(), Some(origin.id.as_str()));
+    // What cannot begin leaves what there is.
+    let wrong = Spec {
+        memory_mib: 1,
+        ..Spec::default()
+    };
+    assert!(third.reboot(&wrong).is_err());
+    assert_eq!(third.line("cat /srv/file").1, "kept\nmore\n");
+    let kept = third.snapshot(None).unwrap();
+    let fourth = backend.restore(&kept.id, &Spec::default()).unwrap();
+    assert_eq!(fourth.line("cat /srv/file").1, "kept\nmore\n");
 }
 
 fn an_ended_world_says_so(backend: &dyn Backend) {

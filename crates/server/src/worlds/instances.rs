@@ -178,16 +178,18 @@ pub(super) async fn set_wake_on(
 
 /// `GET /instance/{id}/ssh/key`
 pub(super) async fn ssh_key(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    key_of(&api, &id, false)
+    key_of(&api, id, false).await
 }
 
 /// `POST /instance/{id}/ssh/key`: the former one opens nothing any more.
 pub(super) async fn new_ssh_key(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    key_of(&api, &id, true)
+    key_of(&api, id, true).await
 }
 
-fn key_of(api: &Api, id: &str, anew: bool) -> Answer {
-    api.worlds.instance(id)?;
-    let key = api.keys.get(id, anew).map_err(ApiError::host)?;
+async fn key_of(api: &Api, id: String, anew: bool) -> Answer {
+    let keys = api.keys.clone();
+    let known = api.blocking(move |worlds| worlds.instance(&id));
+    let world = known.await?;
+    let key = keys.get(&world.id, anew).map_err(ApiError::host)?;
     Ok(Json(json!(key)))
 }

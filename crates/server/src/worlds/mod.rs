@@ -9,10 +9,12 @@ mod instances;
 mod openapi;
 mod own;
 mod request;
+mod resize;
 mod services;
 mod short;
 mod snapshots;
 mod ssh;
+mod user;
 mod view;
 
 use std::sync::Arc;
@@ -27,8 +29,10 @@ use worldline_runtime::{Blame, Runtime, WorldError};
 use crate::access::Access;
 use crate::error::ApiError;
 use crate::limits::{MAX_FILE, MAX_WORLD_BODY};
+use resize::Resizes;
 use services::Services;
 use ssh::{Gateway, InstanceKeys};
+pub(crate) use user::Account;
 
 /// What the handlers here share.
 #[derive(Clone)]
@@ -36,6 +40,9 @@ pub(crate) struct Api {
     worlds: Runtime,
     services: Arc<Services>,
     keys: Arc<InstanceKeys>,
+    account: Arc<Account>,
+    access: Arc<Access>,
+    resizes: Arc<Resizes>,
 }
 
 /// The calls. They expect to be behind the guard.
@@ -74,8 +81,32 @@ pub(crate) fn router(api: Api) -> Router {
             "/instance/{id}/ssh/key",
             get(instances::ssh_key).post(instances::new_ssh_key),
         )
+        .route("/instance/{id}/disk-resize", post(resize::begin))
+        .route("/instance/{id}/disk-resize/{operation}", get(resize::one))
         .route("/instance/{id}/http", post(services::add))
         .route("/instance/{id}/http/{name}", delete(services::remove))
+        .route(
+            "/user/api-key",
+            get(user::call_keys).post(user::new_call_key),
+        )
+        .route("/user/api-key/{id}", delete(user::remove_call_key))
+        .route(
+            "/user/ssh-keys",
+            get(user::ssh_keys).post(user::new_ssh_key),
+        )
+        .route(
+            "/user/ssh-keys/{id}",
+            get(user::ssh_key)
+                .patch(user::change_ssh_key)
+                .delete(user::remove_ssh_key),
+        )
+        .route(
+            "/user/ssh-key",
+            get(user::legacy_ssh_key).put(user::set_legacy_ssh_key),
+        )
+        .route("/user/secret", get(user::secrets).post(user::new_secret))
+        .route("/user/secret/{name}", delete(user::remove_secret))
+        .route("/user/usage", get(user::usage))
         .route("/v1/sandboxes", post(short::create))
         .route("/v1/sandboxes/{id}/snapshots", post(instances::snapshot))
         .route("/v1/sandboxes/{id}/execute", post(short::execute))
@@ -100,19 +131,23 @@ pub(crate) fn router(api: Api) -> Router {
 type Answer = Result<axum::Json<Value>, ApiError>;
 
 impl Api {
-    pub(crate) fn new(worlds: Runtime) -> Self {
+    pub(crate) fn new(worlds: Runtime, account: Arc<Account>, access: Arc<Access>) -> Self {
         Self {
             worlds,
+            account,
+            access,
             services: Arc::default(),
             keys: Arc::default(),
+            resizes: Arc::default(),
         }
     }
 
     /// The same worlds over SSH.
-    pub(crate) fn gateway(&self, access: Arc<Access>) -> Gateway {
+    pub(crate) fn gateway(&self) -> Gateway {
         Gateway {
             worlds: self.worlds.clone(),
-            access,
+            access: Arc::clone(&self.access),
+            account: Arc::clone(&self.account),
             keys: Arc::clone(&self.keys),
         }
     }

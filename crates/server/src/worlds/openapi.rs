@@ -25,7 +25,7 @@ mod tests {
             let [_, path, handlers] = route.splitn(3, '"').collect::<Vec<_>>()[..] else {
                 panic!("{route}");
             };
-            for method in ["get", "post", "put", "delete"] {
+            for method in ["get", "post", "put", "patch", "delete"] {
                 if handlers.contains(&format!("{method}(")) {
                     routes.insert((path.to_owned(), method.to_owned()));
                 }

@@ -30,7 +30,7 @@ pub(super) fn optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, 
 }
 
 /// Reads metadata: a flat map whose values become text.
-fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::Error> {
+pub(super) fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::Error> {
     let map: Option<serde_json::Map<String, Value>> = Option::deserialize(from)?;
     let text = |(key, value)| match value {
         Value::String(text) => Ok((key, text)),

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use worldline_runtime::{Runtime, WorldError};
 
+use super::Account;
 use crate::access::Access;
 use crate::limits::{MAX_SSH, SSH_KEEPALIVE, SSH_REFUSAL};
 
@@ -29,6 +30,7 @@ pub(crate) use keys::{InstanceKeys, host_key};
 pub(crate) struct Gateway {
     pub(crate) worlds: Runtime,
     pub(crate) access: Arc<Access>,
+    pub(crate) account: Arc<Account>,
     pub(crate) keys: Arc<InstanceKeys>,
 }
 
@@ -95,7 +97,9 @@ impl Guest {
         };
         let may = match (key, shown) {
             (Some(key), _) => self.gateway.access.admits(key),
-            (None, Shown::Key(key)) => self.gateway.keys.opens(world, key),
+            (None, Shown::Key(key)) => {
+                self.gateway.keys.opens(world, key) || self.gateway.account.knows(key)
+            }
             (None, Shown::Password(password)) => self.gateway.keys.is_password(world, password),
         };
         if may && self.gateway.worlds.instance(world).is_ok() {

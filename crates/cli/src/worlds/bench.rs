@@ -1,0 +1,81 @@
+//! `worldline bench branch`: what keeping and branching code worlds costs on this host.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use worldline_sandbox::bench::{Measured, Plan, measure};
+
+use super::host;
+use crate::table;
+
+/// Empty worlds that are kept ready, as a server keeps them.
+const POOL: usize = 4;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Heaps of the worlds, in MiB
+    #[arg(long = "heap", value_name = "MIB", value_delimiter = ',', default_values_t = Plan::default().heaps_mib)]
+    heaps: Vec<u32>,
+    /// Branches that are alive together
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = Plan::default().branches)]
+    branches: Vec<usize>,
+    /// How often single operations are repeated
+    #[arg(long, value_name = "N", default_value_t = Plan::default().rounds)]
+    rounds: usize,
+    /// Generations of branches of branches
+    #[arg(long, value_name = "N", default_value_t = Plan::default().generations)]
+    generations: usize,
+    /// Folder in which worlds and snapshots are while it runs [default: for temporary files]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let (_folder, process) = host::scratch(options.data.as_deref(), POOL)?;
+    let image = process
+        .images()
+        .build(false, &mut |step| eprintln!("{step}"))?;
+    let plan = Plan {
+        heaps_mib: options.heaps.clone(),
+        branches: options.branches.clone(),
+        rounds: options.rounds.max(1),
+        generations: options.generations.max(1),
+    };
+    let measured = measure(&process, &plan, Some(&image.root), &mut |step| {
+        eprintln!("{step}")
+    })
+    .map_err(|error| anyhow!(error))?;
+    for left_out in &measured.left_out {
+        eprintln!("worldline: SKIPPED {left_out}");
+    }
+    if options.json {
+        table::json(&measured)?;
+    } else {
+        print(&measured);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(measured: &Measured) {
+    let [before, after] = measured.load;
+    println!(
+        "{}, {} processors, load {before} before and {after} after",
+        measured.backend, measured.processors
+    );
+    for row in &measured.rows {
+        let of = match (row.heap_mib, row.branches) {
+            (0, _) => String::new(),
+            (heap, 0) => format!(", {heap} MiB of {}", row.heap),
+            (heap, branches) => format!(", {heap} MiB of {}, {branches} branches", row.heap),
+        };
+        println!(
+            "{:9.1} {:3} (95 %: {:.1}, most: {:.1}, {} times)  {}{of}",
+            row.median, row.unit, row.p95, row.max, row.count, row.what
+        );
+    }
+}
