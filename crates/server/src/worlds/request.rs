@@ -43,6 +43,18 @@ pub(super) fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::E
     map.unwrap_or_default().into_iter().map(text).collect()
 }
 
+/// Reads what is asked of a network. There is none to give, and whoever asks for one is told so: a world
+/// without it would not be what was asked for.
+fn no_network<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    match Option::<Value>::deserialize(from)? {
+        None => Ok(()),
+        Some(Value::String(none)) if none == "none" => Ok(()),
+        Some(_) => Err(D::Error::custom(
+            "a world has its loopback and no other network: leave `network` out, and bring in what it needs as files or through its ports",
+        )),
+    }
+}
+
 /// The body of a call that replaces all metadata.
 #[derive(Default, Deserialize)]
 #[serde(transparent)]
@@ -75,6 +87,8 @@ pub(super) struct Making {
     ttl_seconds: Option<u64>,
     ttl_action: Option<TtlAction>,
     seed: Option<u64>,
+    #[serde(rename = "network", deserialize_with = "no_network")]
+    _network: (),
     pub(super) trits: Option<Vec<i8>>,
     pub(super) name: Option<String>,
 }
@@ -263,6 +277,24 @@ mod tests {
         );
         assert!(optional::<Words>(br#"{"a":{"b":1}}"#).is_err());
         assert!(optional::<Words>(b"[1]").is_err());
+    }
+
+    #[test]
+    fn a_network_is_refused_in_words() {
+        for body in [&br#"{"network":null}"#[..], br#"{"network":"none"}"#] {
+            assert!(optional::<Making>(body).is_ok());
+        }
+        for body in [
+            &br#"{"network":{"allow":["example.org"]}}"#[..],
+            br#"{"network":"nat"}"#,
+        ] {
+            let refused = optional::<Making>(body).err().unwrap();
+            assert!(
+                refused.detail.contains("no other network"),
+                "{}",
+                refused.detail
+            );
+        }
     }
 
     #[test]
