@@ -1,7 +1,7 @@
 // Starts the real server and a real browser for the tests, and stops both.
 
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -85,6 +85,14 @@ export async function startArcade({ native = false, data: earlier, port: wanted 
 /** Headless Chromium with a fresh profile. */
 export function startBrowser() {
   return chromium.launch({ executablePath: required('CHROMIUM'), headless: true, args: FLAGS });
+}
+
+/** Keeps a picture of a page, where pictures are wanted. */
+export async function picture(page, name) {
+  const folder = process.env.SCREENSHOTS;
+  if (!folder) return;
+  await mkdir(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
 function required(name) {

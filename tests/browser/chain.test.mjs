@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { startArcade, startBrowser } from './arcade.mjs';
+import { picture, startArcade, startBrowser } from './arcade.mjs';
 import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
 
 const PATIENCE_MS = 60_000;
@@ -64,6 +64,7 @@ test('a world is forked, the fork is played, and retired for its rent', async ()
   await page.getByRole('heading', { name: 'my-micro' }).waitFor();
   const lineage = page.locator('.lineage li');
   assert.deepEqual(await lineage.count(), 2, 'the parent and the fork');
+  await picture(page, 'world');
   const address = page.url().split('/').pop();
 
   await page.goto(`${arcade.address}/#/`);
@@ -154,6 +155,7 @@ test('a wallet of the Wallet Standard takes a seat', async () => {
   await page.goto(`${arcade.address}/#/wallet`);
   await button(page, 'Test Wallet').click();
   await page.locator('.lead b', { hasText: 'Test Wallet' }).waitFor();
+  await picture(page, 'wallet');
   await page.goto(`${arcade.address}/#/`);
   await page.getByRole('radio', { name: /Random/ }).check({ force: true });
   await button(page, 'Insert quarter').click();

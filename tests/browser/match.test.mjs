@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { startArcade, startBrowser } from './arcade.mjs';
+import { picture, startArcade, startBrowser } from './arcade.mjs';
 import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
 
 /** Distinct frame numbers that a player's window must paint in a second. */
@@ -52,13 +52,6 @@ async function person(name, options = {}) {
     if (line.type() === 'error') problems.push(`${name}: ${line.text()}`);
   });
   return page;
-}
-
-async function picture(page, name) {
-  const folder = process.env.SCREENSHOTS;
-  if (!folder) return;
-  await mkdir(folder, { recursive: true });
-  await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
 /** Presses keys as a hurried person does, until told to stop. */

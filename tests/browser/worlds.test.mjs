@@ -1,10 +1,8 @@
 // Worlds of code in a browser: one is made, runs a cell, is branched, and two branches are compared.
 
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { startArcade, startBrowser } from './arcade.mjs';
+import { picture, startArcade, startBrowser } from './arcade.mjs';
 import { button } from './player.mjs';
 
 let arcade;
@@ -54,10 +52,7 @@ test('a world is made, runs cells, branches, and its branches are compared', asy
   }
   await button(page, 'Compare with the one before').click();
   await page.getByText(/They part at step/).waitFor();
-  if (process.env.SCREENSHOTS) {
-    await mkdir(process.env.SCREENSHOTS, { recursive: true });
-    await page.screenshot({ path: join(process.env.SCREENSHOTS, 'worlds.png') });
-  }
+  await picture(page, 'worlds');
 
   await run('1 / 0');
   await page.locator('.cell.error pre', { hasText: 'ZeroDivisionError' }).waitFor();
