@@ -135,7 +135,7 @@ export function shelf(main: HTMLElement): Leave {
   const plates = h("div", null);
   const live = h("ul", { class: "rows" });
   const replays = h("ul", { class: "rows" });
-  let price = "";
+  const price = h("p", { class: "price" });
   const coinNote = h("small", { role: "status" }, "");
   const insert = h("button", { class: "coin", disabled: true, onclick: insertQuarter }, h("span", null, "Insert quarter"), coinNote);
   const code = h("input", { id: "code", class: "code", maxlength: 6, placeholder: "K7WQ2M", autocomplete: "off", autocapitalize: "characters", spellcheck: "false", "aria-describedby": "code-help" });
@@ -157,7 +157,7 @@ export function shelf(main: HTMLElement): Leave {
       const session = await arcade.create(world, wish.stage, wish.opponent, (step) => setText(coinNote, step));
       navigate(`/s/${session}`);
     } catch (error) {
-      setText(coinNote, price);
+      setText(coinNote, "");
       replace(problem, words(error));
       insert.disabled = false;
     }
@@ -170,7 +170,7 @@ export function shelf(main: HTMLElement): Leave {
       choice("World", all.map((one) => ({ value: one, label: one.name, hint: one.onChain === undefined ? `${count(one.parameters)} parameters` : `${count(one.onChain.matches)} matches` })), next, "worlds", (one) => choose(one, all)),
       choice("Against", OPPONENTS, wish.opponent, "opponents", (value) => { wish.opponent = value; }),
       choice("Stage", next.stages.map((stage) => ({ value: stage.id, label: stageIcon(stage.id), hint: stageById(stage.id).name })), wish.stage, "stages", (value) => { wish.stage = value; }));
-    arcade.price(next).then((text) => { price = text; if (world === next && !insert.disabled) setText(coinNote, text); }, () => undefined);
+    arcade.price(next).then((text) => { if (world === next) setText(price, text); }, (error: unknown) => setText(price, words(error)));
     replace(plates, plate(next));
     insert.disabled = false;
   }
@@ -192,7 +192,7 @@ export function shelf(main: HTMLElement): Leave {
     h("div", { class: "hero" },
       h("div", { class: "tube" }, canvas, caption,
         h("div", { class: "title" }, h("h1", null, "No engine. A network", h("br"), "learned this game."), h("p", null, "Its physics come from replays of human matches. Play it at sixty frames a second."))),
-      h("div", { class: "slot" }, picks, problem, insert, join)),
+      h("div", { class: "slot" }, picks, problem, insert, price, join)),
     plates,
     h("div", { class: "lists" },
       h("section", { "aria-labelledby": "live-title" }, h("h2", { id: "live-title" }, "On now"), live),
