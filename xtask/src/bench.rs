@@ -16,7 +16,8 @@ the load of the machine. Six more by name:
 
   branch       keeping and branching code worlds, beside a bubblewrap start of the same image; builds
                the command with code worlds, and takes minutes
-  cabinet      what the engine of the chains costs before any program does anything, with ten tasks
+  cabinet      matches on our own chains: a frame as a transaction, ten matches at once, how soon a pad
+               is answered
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
                virtual environment in the cache folder
   cu           compute units of a frame and its parts in Solana's virtual machine; builds the
@@ -102,22 +103,14 @@ fn compute_units() -> Outcome<Command> {
     Ok(command)
 }
 
-/// The chains' engine, on a ledger of its own.
+/// Matches on our own chains, whose L1 needs the delegation program.
 fn cabinet() -> Outcome<Command> {
-    let mut build = env::cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "worldline-cabinet",
-    ])?;
-    run::finish(&mut build)?;
-    let target = env::target()?;
-    let ledger = target.join(format!("bench-cabinet-{}", std::process::id()));
-    let mut command = Command::new(target.join("release").join("worldline-cabinet"));
+    let delegation = env::root().join("programs").join("delegation");
+    run::step("delegation program", || site::install(&delegation))?;
+    let mut command = Command::new(play::build(&[])?);
     command
-        .args(["bench", "--tasks", "10", "--ledger"])
-        .arg(ledger);
+        .args(["bench", "cabinet", "--json"])
+        .current_dir(env::root());
     Ok(command)
 }
 

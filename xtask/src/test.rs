@@ -171,9 +171,10 @@ fn site_tests() -> Outcome<Tally> {
 fn speed() -> Outcome<Tally> {
     let worldline = worldline()?;
     let mut tally = Tally::default();
-    for bench in ["physics", "sessions"] {
+    for bench in ["physics", "sessions", "cabinet"] {
         let mut command = Command::new(&worldline);
-        let (text, success) = run::follow(command.args(["bench", bench, "--check"]))?;
+        command.args(["bench", bench, "--check"]);
+        let (text, success) = run::follow(command.current_dir(env::root()))?;
         tally += tally::promises(&text).with_exit(success);
     }
     Ok(tally)

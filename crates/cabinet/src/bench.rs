@@ -1,7 +1,6 @@
-//! What the engine costs, before any program does anything.
-//!
-//! Everything is measured on a rollup of its own, which needs no L1: an empty transaction is one of
-//! the magic program's `Noop`s.
+//! What the engine costs: before any program does anything ([`run`], on a rollup of its own, which
+//! needs no L1; an empty transaction is one of the magic program's `Noop`s), and for whatever a caller
+//! has prepared on a running one ([`execute`], [`timing`]).
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite;
 
 use crate::bank::{Bank, Event};
+pub use crate::crank::Timing;
 use crate::magic::{self, MAGIC_PROGRAM, ScheduleTask};
 use crate::{Rollup, RollupConfig, StartRollup, Stopped};
 
@@ -87,6 +87,14 @@ pub enum BenchError {
     /// Its server did not answer as it should.
     #[error("the rollup's server: {0}")]
     Server(String),
+    /// What was to be timed fails.
+    #[error("run {run} failed: {logs:?}")]
+    Failed {
+        /// Which, from 0.
+        run: usize,
+        /// The transaction's log.
+        logs: Vec<String>,
+    },
 }
 
 fn server(error: impl ToString) -> BenchError {
@@ -150,6 +158,40 @@ async fn empty(rollup: &Rollup, count: usize) -> Result<(Spread, Spread), BenchE
         transactions.iter().map(run).collect()
     };
     Ok((spread(rollup.handle.engine.ask(execute).await?), checks))
+}
+
+/// Executes the same instructions `count` times, as a task of the rollup does, one after the other;
+/// microseconds each. What they name must be known to the rollup already.
+pub async fn execute(
+    rollup: &Rollup,
+    instructions: Vec<Instruction>,
+    count: usize,
+) -> Result<Spread, BenchError> {
+    let job = move |bank: &mut Bank| {
+        let run = |run| {
+            let start = Instant::now();
+            let transaction = bank.task_transaction(&instructions, run as u64);
+            let landed = transaction.map(|transaction| bank.execute(&transaction, false));
+            let micros = start.elapsed().as_secs_f64() * 1e6;
+            match landed {
+                Some(Ok(landed)) if landed.error.is_none() => Ok(micros),
+                Some(Ok(landed)) => Err((run, landed.logs.clone())),
+                Some(Err(trial)) => Err((run, trial.landed.logs)),
+                None => Err((run, Vec::new())),
+            }
+        };
+        (0..count).map(run).collect::<Result<Vec<f64>, _>>()
+    };
+    let times = rollup.handle.engine.ask(job).await?;
+    times
+        .map(spread)
+        .map_err(|(run, logs)| BenchError::Failed { run, logs })
+}
+
+/// How the rollup's tasks kept their time since this was asked last.
+pub async fn timing(rollup: &Rollup) -> Result<Timing, BenchError> {
+    let take = |bank: &mut Bank| bank.lent.as_mut().map(|lent| lent.crank.take_timing());
+    Ok(rollup.handle.engine.ask(take).await?.unwrap_or_default())
 }
 
 async fn schedule(rollup: &Rollup, task_id: i64) -> Result<(), BenchError> {
@@ -274,7 +316,8 @@ fn micros(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e6
 }
 
-fn spread(mut values: Vec<f64>) -> Spread {
+/// Percentiles of these values.
+pub fn spread(mut values: Vec<f64>) -> Spread {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
         let index = (values.len() as f64 * share) as usize;

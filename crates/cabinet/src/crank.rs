@@ -23,6 +23,20 @@ pub(crate) struct Crank {
     tasks: BTreeMap<TaskKey, Task>,
     /// After a restart: when tasks go on.
     resumes: Option<Instant>,
+    timing: Timing,
+}
+
+/// How the tasks of a rollup kept their time.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Timing {
+    /// Runs that were started.
+    pub runs: u64,
+    /// Runs that were due for so long that the task's next one was due as well.
+    pub missed: u64,
+    /// Runs that failed.
+    pub failed: u64,
+    /// The largest delay of a start, in µs.
+    pub latest_us: u64,
 }
 
 /// A task and how far it is.
@@ -168,6 +182,11 @@ impl Crank {
         self.tasks.remove(key).is_some()
     }
 
+    /// How tasks kept their time since this was asked last.
+    pub(crate) fn take_timing(&mut self) -> Timing {
+        std::mem::take(&mut self.timing)
+    }
+
     /// Cancels every task that writes to `account`.
     pub(crate) fn cancel_writers(&mut self, account: &Address) {
         self.tasks.retain(|_, task| {
@@ -195,6 +214,7 @@ impl Crank {
             .min_by_key(|(_, task)| task.due(task.next))?;
         let due = task.due(task.next);
         let behind = now.checked_duration_since(due)?;
+        self.timing.missed += u64::from(task.due(task.next + 1) <= now);
         if behind > CRANK_BEHIND {
             task.moved += 1;
             task.restart(now);
@@ -203,6 +223,8 @@ impl Crank {
         }
         let number = task.next;
         task.next += 1;
+        self.timing.runs += 1;
+        self.timing.latest_us = self.timing.latest_us.max(behind.as_micros() as u64);
         Some(Due {
             key: *key,
             number,
@@ -218,6 +240,7 @@ impl Crank {
         if success {
             task.failures.1 = 0;
         } else {
+            self.timing.failed += 1;
             task.failures.0 += 1;
             task.failures.1 += 1;
         }

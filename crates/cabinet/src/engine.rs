@@ -1,7 +1,8 @@
 //! The one thread that owns a [`Bank`]: jobs come in, events go out.
 //!
 //! Between jobs it ends blocks and runs the tasks that are due. Both follow an absolute schedule:
-//! block and frame *n* are due at *t*₀ + *n* × interval.
+//! block and frame *n* are due at *t*₀ + *n* × interval. When more is due than there is time for, runs
+//! and jobs take turns: a match that is late still hears its players.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,7 +14,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::bank::{Bank, Event, Parts};
 use crate::history::History;
-use crate::limits::{CRANK_BEHIND, EVENTS};
+use crate::limits::{CRANK_BEHIND, EVENTS, JOBS_PER_TURN};
 
 type Job = Box<dyn FnOnce(&mut Bank) + Send>;
 
@@ -112,15 +113,17 @@ fn run(mut bank: Bank, inbox: &mpsc::Receiver<Job>, jobs: &mpsc::Sender<Job>, en
                 next_block = now + block;
             }
         }
-        let next_task = bank.run_tasks();
+        let next_task = bank.run_task();
         let wake = next_task.map_or(next_block, |task| task.min(next_block));
         match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
             Ok(job) => {
                 job(&mut bank);
-                // More jobs, but only while nothing is due.
-                while Instant::now() + Duration::from_micros(200) < wake {
+                // More jobs: a turn of them, or as many as come while nothing is due.
+                let mut turn = 1;
+                while turn < JOBS_PER_TURN || Instant::now() + Duration::from_micros(200) < wake {
                     let Ok(job) = inbox.try_recv() else { break };
                     job(&mut bank);
+                    turn += 1;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}

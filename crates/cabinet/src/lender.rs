@@ -57,40 +57,33 @@ impl Lender {
         self.fetch(unknown).await.map_err(unreachable)
     }
 
-    /// Fetches a payer that was never asked for. It pays nothing here and need not exist, so that
-    /// anybody can play while L1 is away.
-    pub(crate) async fn fetch_payer(&self, payer: &Address) {
-        let payer = *payer;
-        let unknown = move |bank: &mut crate::bank::Bank| {
-            let away = bank
-                .lent
-                .as_ref()
-                .is_some_and(|lent| lent.l1_failure.is_some());
-            if away {
-                Vec::new()
-            } else {
-                bank.unknown(&[payer])
-            }
-        };
-        if let Ok(unknown) = self.engine.ask(unknown).await {
-            // A failure shows in the rollup's state, which is where it matters.
-            let _ = self.fetch(unknown).await;
-        }
-    }
-
     /// Fetches again those of `addresses` that are not lent to this rollup.
     pub(crate) async fn look_again(&self, addresses: &[Address]) -> Result<(), Failure> {
         let addresses = addresses.to_vec();
-        let stale = move |bank: &mut crate::bank::Bank| {
-            let lent =
-                |address: &Address| bank.lent.as_ref().is_some_and(|lent| lent.is_lent(address));
-            let stale = addresses
-                .iter()
-                .filter(|key| !lent(key) && !bank.is_brought(key));
-            stale.copied().collect::<Vec<Address>>()
-        };
-        let stale = self.engine.ask(stale).await?;
+        let stale = self.engine.ask(move |bank| bank.stale(&addresses)).await?;
         self.fetch(stale).await.map_err(unreachable)
+    }
+
+    /// Fetches what a transaction names and is not here, and what it writes to and is not lent: one
+    /// question to the engine when there is nothing to fetch, as for every pad of a match.
+    pub(crate) async fn fetch_for(
+        &self,
+        payer: &Address,
+        named: &[Address],
+        written: &[Address],
+    ) -> Result<(), Failure> {
+        let (payer, named, written) = (*payer, named.to_vec(), written.to_vec());
+        let wanted = move |bank: &mut crate::bank::Bank| {
+            let mut wanted = bank.unknown(&named);
+            wanted.extend(bank.stale(&written));
+            wanted.sort_unstable();
+            wanted.dedup();
+            (bank.unknown_payer(payer), wanted)
+        };
+        let (payer, wanted) = self.engine.ask(wanted).await?;
+        // A failure shows in the rollup's state, which is where it matters.
+        let _ = self.fetch(payer).await;
+        self.fetch(wanted).await.map_err(unreachable)
     }
 
     async fn fetch(&self, addresses: Vec<Address>) -> Result<(), RemoteError> {

@@ -29,7 +29,7 @@ pub(crate) struct Lent {
     delegations: HashMap<Address, Delegation>,
     /// Accounts read from L1, whether they exist there or not.
     clones: HashSet<Address>,
-    crank: Crank,
+    pub(crate) crank: Crank,
     commits: BTreeMap<Address, Pending>,
     /// Wakes the task that talks to L1: there is something to fetch or to commit.
     pub(crate) work: Arc<Notify>,
@@ -407,6 +407,29 @@ impl Bank {
         addresses.iter().filter(unknown).copied().collect()
     }
 
+    /// A payer that L1 was not asked about yet. It pays nothing here and need not exist: while L1 is
+    /// away nobody is asked, so that anybody can play.
+    pub(crate) fn unknown_payer(&self, payer: Address) -> Vec<Address> {
+        let away = self
+            .lent
+            .as_ref()
+            .is_some_and(|lent| lent.l1_failure.is_some());
+        if away {
+            Vec::new()
+        } else {
+            self.unknown(&[payer])
+        }
+    }
+
+    /// Of these, the accounts that are copies of L1's or nothing: not lent to this rollup.
+    pub(crate) fn stale(&self, addresses: &[Address]) -> Vec<Address> {
+        let lent = |address: &Address| self.lent.as_ref().is_some_and(|lent| lent.is_lent(address));
+        let stale = addresses
+            .iter()
+            .filter(|key| !lent(key) && !self.is_brought(key));
+        stale.copied().collect()
+    }
+
     /// Accounts that tasks wait for and that L1 was not asked about yet.
     pub(crate) fn wanted(&self) -> Vec<Address> {
         let lent = self.lent.as_ref();
@@ -445,9 +468,12 @@ impl Bank {
             accounts.push((address, account));
         }
         let addresses: Vec<Address> = accounts.iter().map(|(address, _)| *address).collect();
-        self.apply(accounts);
-        lent.release(&self.svm);
+        // Back before anything is applied: it is what makes this bank a rollup's, which confirms at once.
         self.lent = Some(lent);
+        self.apply(accounts);
+        if let Some(lent) = &mut self.lent {
+            lent.release(&self.svm);
+        }
         self.announce(&addresses);
     }
 
@@ -479,35 +505,38 @@ impl Bank {
         self.record_now = true;
     }
 
-    /// Runs every task that is due, and returns when the next one is.
-    pub(crate) fn run_tasks(&mut self) -> Option<Instant> {
-        loop {
-            let lent = self.lent.as_mut()?;
-            let now = Instant::now();
-            let next = lent.crank.next_due()?;
-            if next > now {
-                return Some(next);
-            }
-            let due = lent.crank.take_due(now)?;
+    /// Runs the task that has been due the longest, if one is, and returns when the next one is.
+    pub(crate) fn run_task(&mut self) -> Option<Instant> {
+        let lent = self.lent.as_mut()?;
+        if let Some(due) = lent.crank.take_due(Instant::now()) {
             let number = unix_millis() ^ ((due.number as u64) << 44);
-            let mut instructions = due.instructions.to_vec();
-            instructions.push(Instruction {
-                program_id: magic::MAGIC_PROGRAM,
-                accounts: Vec::new(),
-                data: magic::noop(number),
-            });
-            let payer = lent.identity.pubkey();
-            let hash = self.hashes.latest();
-            let message = Message::new_with_blockhash(&instructions, Some(&payer), &hash);
-            let signed =
-                VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&lent.identity]);
-            let success = signed.is_ok_and(|transaction| {
+            let transaction = self.task_transaction(&due.instructions, number);
+            let success = transaction.is_some_and(|transaction| {
                 self.execute(&transaction, false)
                     .is_ok_and(|landed| landed.error.is_none())
             });
-            let lent = self.lent.as_mut()?;
-            lent.crank.ran(&due.key, success);
+            self.lent.as_mut()?.crank.ran(&due.key, success);
         }
+        self.lent.as_ref()?.crank.next_due()
+    }
+
+    /// Instructions as a transaction of the rollup's own; `number` tells it from others like it. None on
+    /// the box.
+    pub(crate) fn task_transaction(
+        &self,
+        instructions: &[Instruction],
+        number: u64,
+    ) -> Option<VersionedTransaction> {
+        let identity = &self.lent.as_ref()?.identity;
+        let noop = Instruction {
+            program_id: magic::MAGIC_PROGRAM,
+            accounts: Vec::new(),
+            data: magic::noop(number),
+        };
+        let instructions = [instructions, &[noop]].concat();
+        let (payer, hash) = (identity.pubkey(), self.hashes.latest());
+        let message = Message::new_with_blockhash(&instructions, Some(&payer), &hash);
+        VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[identity]).ok()
     }
 
     /// Schedules a task of the rollup itself.

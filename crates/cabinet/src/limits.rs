@@ -43,6 +43,9 @@ pub const TASK_FAILURES: u32 = 60;
 /// A crank that is later than this moves its schedule instead of catching up.
 pub const CRANK_BEHIND: Duration = Duration::from_secs(1);
 
+/// Requests that are answered between two runs of tasks, however late those are.
+pub const JOBS_PER_TURN: u32 = 16;
+
 /// Bytes of account data that one commit transaction carries; more goes in several.
 pub const COMMIT_CHUNK: usize = 768;
 /// Accounts committed to L1 at the same time.

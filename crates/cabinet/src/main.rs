@@ -3,7 +3,6 @@
 //! ```text
 //! worldline-cabinet l1 --ledger DIR [--listen ADDRESS:PORT] [--delegation-program FILE] [--program ADDRESS=FILE]… [--account FILE]… [--journal-bytes N]
 //! worldline-cabinet rollup --ledger DIR --l1 URL [--l1-ws URL] [--listen ADDRESS:PORT] [--admin FILE]
-//! worldline-cabinet bench --ledger DIR [--tasks N]
 //! ```
 //!
 //! A chain prints one line of JSON with its URLs when it answers, and ends when its standard input does,
@@ -13,14 +12,12 @@ use std::io::Read;
 
 use serde_json::json;
 use solana_keypair::read_keypair_file;
-use worldline_cabinet::bench;
 use worldline_cabinet::fault::Fault;
 use worldline_cabinet::{L1, L1Config, Rollup, RollupConfig};
 
 const USAGE: &str = "\
 worldline-cabinet l1 --ledger DIR [--listen ADDRESS:PORT] [--delegation-program FILE] [--program ADDRESS=FILE]… [--account FILE]… [--journal-bytes N]
-worldline-cabinet rollup --ledger DIR --l1 URL [--l1-ws URL] [--listen ADDRESS:PORT] [--admin FILE]
-worldline-cabinet bench --ledger DIR [--tasks N]";
+worldline-cabinet rollup --ledger DIR --l1 URL [--l1-ws URL] [--listen ADDRESS:PORT] [--admin FILE]";
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -30,7 +27,6 @@ async fn main() {
     let result = match arguments.next().as_deref() {
         Some("l1") => l1(arguments).await,
         Some("rollup") => rollup(arguments).await,
-        Some("bench") => measure(arguments).await,
         _ => Err(USAGE.into()),
     };
     if let Err(error) = result {
@@ -86,25 +82,6 @@ async fn rollup(arguments: impl Iterator<Item = String>) -> Outcome {
     );
     wait().await;
     rollup.stop();
-    Ok(())
-}
-
-/// Prints what the engine costs, as JSON.
-async fn measure(arguments: impl Iterator<Item = String>) -> Outcome {
-    let mut folder = std::path::PathBuf::new();
-    let mut load = bench::Load::default();
-    each(arguments, |option, value| {
-        match option {
-            "--ledger" => folder = value.into(),
-            "--tasks" => load.tasks = value.parse()?,
-            _ => return Err(USAGE.into()),
-        }
-        Ok(())
-    })?;
-    println!(
-        "{}",
-        serde_json::to_string(&bench::run(&folder, load).await?)?
-    );
     Ok(())
 }
 

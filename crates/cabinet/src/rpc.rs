@@ -20,6 +20,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -282,6 +283,11 @@ impl Listeners {
     pub(crate) fn serve(self, context: Context) {
         for listener in [self.http, self.next] {
             let service = router(context.clone()).into_make_service();
+            // A notification must not wait until the one before it is acknowledged.
+            let listener = listener.tap_io(|stream| {
+                // A connection that does not take the option is slower, and nothing else.
+                let _ = stream.set_nodelay(true);
+            });
             tokio::spawn(async move {
                 if let Err(error) = axum::serve(listener, service).await {
                     tracing::error!(%error, "the RPC server has ended");

@@ -6,7 +6,8 @@
 //!   program  addresses, calls            rpc, watch   questions, subscriptions
 //!   world    a world's calls             send         transactions, retried
 //!   session  a session's calls           upload, download, retire
-//!   record   frames to a recording       table, play, settle, keeper, verify, lists
+//!   record   frames to a recording       table, play, settle, keeper, verify, lists,
+//!                                        bench
 //! ```
 //!
 //! The left column decides, the right one asks and sends. Everything that takes several transactions
@@ -33,6 +34,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod bench;
 pub mod download;
 mod journal;
 pub mod keeper;

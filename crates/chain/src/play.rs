@@ -59,16 +59,16 @@ impl From<RpcError> for PlayError {
 }
 
 /// State and inputs of a session, as the chain tells of them.
-struct Feed(Watch);
+pub(crate) struct Feed(Watch);
 
 /// One of them.
-enum News {
+pub(crate) enum News {
     State(SessionState),
     Inputs(InputAccount),
 }
 
 impl Feed {
-    fn open(chains: &Chains, found: &Found) -> Result<Self, PlayError> {
+    pub(crate) fn open(chains: &Chains, found: &Found) -> Result<Self, PlayError> {
         let rpc = chains.of(found);
         let url = websocket_url(rpc.url());
         let addresses = [found.at.state, found.at.inputs];
@@ -76,7 +76,7 @@ impl Feed {
         Ok(Self(watch))
     }
 
-    fn next(&mut self, patience: Duration) -> Result<Option<News>, PlayError> {
+    pub(crate) fn next(&mut self, patience: Duration) -> Result<Option<News>, PlayError> {
         let Some((index, account)) = self.0.next(patience)? else {
             return Ok(None);
         };

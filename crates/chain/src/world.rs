@@ -274,4 +274,49 @@ mod tests {
             sign(&calls, &[&key], &Default::default()).unwrap();
         }
     }
+
+    /// The page about storage says what these worlds lock and what bringing them costs.
+    #[test]
+    fn the_documented_deposits_are_those_of_the_accounts() {
+        use crate::limits::{COPY_BYTES, FEE_LAMPORTS, LAMPORTS_PER_SOL};
+        use worldline_cartridge::Cartridge;
+        use worldline_cartridge::testing::{Size, cartridge};
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let page = std::fs::read_to_string(root.join("docs/storage.md")).unwrap();
+        let shipped = |name: &str| Cartridge::open(root.join(name)).unwrap();
+        let sol = |lamports: usize| lamports as f64 / LAMPORTS_PER_SOL as f64;
+        for (name, file) in [
+            ("`worlds/micro.cart`", shipped("worlds/micro.cart")),
+            ("`worlds/melee.cart`", shipped("worlds/melee.cart")),
+            (
+                "random weights of the size *full*",
+                cartridge(Size::Full, 1),
+            ),
+        ] {
+            let manifest = file.manifest();
+            let sizes = account_sizes(manifest);
+            let deposit: usize = sizes.iter().map(|bytes| (128 + bytes) * 6_960).sum();
+            let by = |step: usize| -> usize {
+                let parts = shard_sizes(manifest).map(|(_, bytes)| bytes.div_ceil(step));
+                sizes.len() + parts.sum::<usize>() + checks(manifest)
+            };
+            let fee = |transactions: usize| sol(transactions * FEE_LAMPORTS as usize);
+            let row = format!(
+                "| {name} | {} B | {:.4} SOL | {:.4} SOL | {:.5} SOL |",
+                grouped(file.bytes().len()),
+                sol(deposit),
+                fee(by(WRITE)),
+                fee(by(COPY_BYTES)),
+            );
+            assert!(page.contains(&row), "docs/storage.md should say: {row}");
+        }
+    }
+
+    /// A number with commas between thousands.
+    fn grouped(number: usize) -> String {
+        let digits = number.to_string();
+        let groups = digits.as_bytes().rchunks(3).rev();
+        let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
+        groups.join(",")
+    }
 }

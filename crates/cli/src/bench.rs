@@ -18,6 +18,8 @@ use worldline_mamba2::sample;
 
 use crate::table;
 
+#[cfg(feature = "cabinet")]
+mod cabinet;
 mod promise;
 
 /// Runs whose median is given, unless told otherwise.
@@ -35,6 +37,9 @@ pub(crate) enum BenchCommand {
     /// Keep and branch code worlds, beside the start of a container of the same image
     #[cfg(feature = "worlds")]
     Branch(crate::worlds::bench::Options),
+    /// Play matches on our own chains: what a frame costs there, and how soon a pad is answered
+    #[cfg(feature = "cabinet")]
+    Cabinet(cabinet::Options),
 }
 
 #[derive(Args)]
@@ -199,6 +204,8 @@ pub(crate) fn run(command: BenchCommand) -> Result<ExitCode> {
         BenchCommand::Sessions(options) => live(&options),
         #[cfg(feature = "worlds")]
         BenchCommand::Branch(options) => crate::worlds::bench::run(&options),
+        #[cfg(feature = "cabinet")]
+        BenchCommand::Cabinet(options) => cabinet::run(&options),
     }
 }
 

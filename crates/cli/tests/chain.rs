@@ -286,6 +286,8 @@ fn a_match_is_played_settled_and_verified_and_one_changed_byte_is_found() {
 
     chains.good("one", &["session", "join", session, "--seat", "0"]);
     chains.good("two", &["session", "join", session, "--seat", "1"]);
+    // In the same block it would be the same transaction to the byte, and would be told that it landed.
+    std::thread::sleep(Duration::from_millis(100));
     let words = chains.bad("two", &["session", "join", session, "--seat", "1"]);
     assert!(
         words.contains("SessionStatus") || words.contains("SeatTaken"),

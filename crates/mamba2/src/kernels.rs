@@ -44,6 +44,12 @@ pub trait Kernels {
 
     /// Both planes of `work` through one matrix, requantized into `work.projected`.
     fn linear(&self, linear: &Linear<'_>, work: &mut Work) {
+        self.linear_unsummed(linear, work);
+    }
+
+    /// [`Kernels::linear`] without a look at `linear.row_sums`, which nobody may have checked. Leaves the
+    /// low plane's products in `work.spare`.
+    fn linear_unsummed(&self, linear: &Linear<'_>, work: &mut Work) {
         let weights = linear.weights;
         let high = &mut work.projected[..linear.rows()];
         let low = &mut work.spare[..linear.rows()];

@@ -97,6 +97,9 @@ proptest! {
             let (mut single, mut batch) = (works[0].clone(), works.clone());
             kernels.linear(&matrix.borrow(), &mut single);
             prop_assert_eq!(&single.projected[..rows], &expected[0].projected[..rows], "{}", kernels.name());
+            let mut unsummed = works[0].clone();
+            kernels.linear_unsummed(&Linear { row_sums: &[], ..matrix.borrow() }, &mut unsummed);
+            prop_assert!(bytemuck::bytes_of(&*unsummed) == bytemuck::bytes_of(&*expected[0]), "unsummed, {}", kernels.name());
             kernels.linear_batch(&matrix.borrow(), &mut batch.iter_mut().map(|work| &mut **work).collect::<Vec<_>>());
             for (work, expected) in batch.iter().zip(&expected) {
                 prop_assert_eq!(&work.projected[..rows], &expected.projected[..rows], "batch, {}", kernels.name());

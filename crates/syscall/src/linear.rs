@@ -7,7 +7,7 @@ use solana_program_runtime::invoke_context::InvokeContext;
 use solana_program_runtime::solana_sbpf::declare_builtin_function;
 use solana_program_runtime::solana_sbpf::memory_region::MemoryMapping;
 use worldline_mamba2::{
-    Kernels, Linear, MAX_COLUMNS, MAX_MULTIPLIER, MAX_ROWS, MAX_SHIFT, MatVec, Product, Work,
+    Kernels, Linear, MAX_COLUMNS, MAX_MULTIPLIER, MAX_ROWS, MAX_SHIFT, Product, Work,
 };
 
 declare_builtin_function!(
@@ -58,15 +58,6 @@ fn check(product: &Product) -> Result<(), Misuse> {
     Ok(())
 }
 
-/// This machine's products, and the reference's requantization: no row sum of the program's enters.
-struct Planes;
-
-impl Kernels for Planes {
-    fn matvec(&self, task: MatVec<'_>) {
-        crate::kernels().matvec(task);
-    }
-}
-
 /// A matrix of sizes that were checked.
 fn multiply(mapping: &MemoryMapping, product: &Product, work: Place) -> Result<(), Failure> {
     let (rows, columns) = (product.rows as usize, product.columns as usize);
@@ -74,7 +65,8 @@ fn multiply(mapping: &MemoryMapping, product: &Product, work: Place) -> Result<(
     let weights = reader.take(product.weights, rows * columns)?;
     let multipliers: &[i32] = reader.take(product.multipliers, rows)?;
     let sound = |multiplier: &i32| multiplier.unsigned_abs() < MAX_MULTIPLIER as u32;
-    if !multipliers.iter().all(sound) {
+    // Without an early end, so that the compiler looks at many at once.
+    if !multipliers.iter().fold(true, |all, one| all & sound(one)) {
         return Err(Misuse::Scale.into());
     }
     let work = &mut Outputs::beside(mapping, &reader.taken).take::<Work>(work)?[0];
@@ -85,7 +77,8 @@ fn multiply(mapping: &MemoryMapping, product: &Product, work: Place) -> Result<(
         columns,
         shift: product.shift as u32,
     };
-    Planes.linear(&linear, work);
+    // No row sum of the program's enters.
+    crate::kernels().linear_unsummed(&linear, work);
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use solana_account::{AccountSharedData, ReadableAccount};
 use solana_address::Address;
@@ -63,13 +64,22 @@ pub(super) async fn serve(context: Context, mut socket: WebSocket) {
                 Err(RecvError::Closed) => return close(socket, "the chain has stopped").await,
             },
         };
-        for message in messages {
-            let text = Utf8Bytes::from(message.to_string());
-            if socket.send(Message::Text(text)).await.is_err() {
-                return;
-            }
+        if send(&mut socket, messages).await.is_err() {
+            return;
         }
     }
+}
+
+/// Sends messages, all at once.
+async fn send(socket: &mut WebSocket, messages: Vec<Value>) -> Result<(), axum::Error> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    for message in messages {
+        let text = Utf8Bytes::from(message.to_string());
+        socket.feed(Message::Text(text)).await?;
+    }
+    socket.flush().await
 }
 
 async fn close(mut socket: WebSocket, reason: &'static str) {

@@ -52,9 +52,7 @@ async fn prepare(context: &Context, transaction: &VersionedTransaction) -> Resul
         .zip(keys)
         .filter(|(index, _)| show::is_writable(message, *index));
     let written: Vec<Address> = written.map(|(_, key)| *key).collect();
-    lender.fetch_payer(payer).await;
-    lender.fetch_unknown(keys).await?;
-    lender.look_again(&written).await
+    lender.fetch_for(payer, keys, &written).await
 }
 
 fn simulation(landed: &Landed) -> Value {

@@ -47,6 +47,11 @@ fn kit_works_unmodified() {
 }
 
 #[test]
+fn both_work_unmodified_on_a_rollup() {
+    node("rollup.test.mjs");
+}
+
+#[test]
 fn our_client_uploads_a_world_and_seats_two_people() {
     run("clients/typescript", "npm", &["test", "--silent"]);
 }

@@ -91,6 +91,36 @@ pub(super) fn sessions(report: &SessionsReport) -> Vec<Promise> {
     ]
 }
 
+/// Promises about matches on our own chains.
+#[cfg(feature = "cabinet")]
+pub(super) fn cabinet(report: &super::cabinet::Report) -> Vec<Promise> {
+    let missed =
+        |live: &super::cabinet::Live| Some((live.timing.missed + live.timing.failed) as f64);
+    vec![
+        Promise::at_most(
+            "microseconds that the chain adds to a frame at small",
+            1000.0,
+            Some(report.frame_us.syscalls.p50 - report.native_frame_us.median),
+        ),
+        Promise::at_most("ticks missed by a match on chain", 0.0, missed(&report.one)),
+        Promise::at_most(
+            "input sent to state received, milliseconds, half",
+            20.0,
+            Some(report.one.response_ms.p50),
+        ),
+        Promise::at_most(
+            "input sent to state received, milliseconds, 95 of 100",
+            35.0,
+            Some(report.one.response_ms.p95),
+        ),
+        Promise {
+            what: "verification, in speeds of play",
+            bound: Bound::AtLeast(20.0),
+            figure: Some(report.verify.speed),
+        },
+    ]
+}
+
 /// Prints the promises; the exit code says whether all are kept.
 pub(super) fn check(promises: &[Promise]) -> ExitCode {
     let rows: Vec<_> = promises

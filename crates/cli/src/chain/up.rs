@@ -78,6 +78,15 @@ pub(crate) struct Running {
 }
 
 impl OwnChains {
+    /// The same on any free ports.
+    pub(crate) fn anywhere(&self) -> Self {
+        Self {
+            l1_port: 0,
+            rollup_port: 0,
+            ..self.clone()
+        }
+    }
+
     /// Starts them; what they keep is in `data`. Machines play the worlds of `shelf`.
     pub(crate) async fn start(
         &self,
@@ -132,6 +141,11 @@ impl Running {
     /// Both chains, for clients.
     pub(crate) fn chains(&self) -> &Chains {
         &self.keeper.chains
+    }
+
+    /// The rollup itself.
+    pub(crate) fn rollup(&self) -> &Rollup {
+        &self.rollup
     }
 
     /// The rollup's identity, with which its keeper signs.

@@ -17,12 +17,10 @@ use worldline_chain::{Address, Signer, download, lists, read, retire};
 use super::{Consent, L1Options, WalletOptions, sol};
 use crate::table;
 
+/// What an upload and a fork ask alike.
 #[derive(Args)]
-pub(crate) struct UploadOptions {
-    /// Cartridge file
-    #[arg(value_name = "FILE.cart")]
-    file: PathBuf,
-    /// Your own number for this world; by default it follows from the file
+struct NewWorldOptions {
+    /// Your own number for the world; by default it follows from what it is made of
     #[arg(long)]
     id: Option<u64>,
     /// Lamports that each session of it pays to you
@@ -34,6 +32,24 @@ pub(crate) struct UploadOptions {
     wallet: WalletOptions,
     #[command(flatten)]
     l1: L1Options,
+}
+
+impl NewWorldOptions {
+    fn terms(&self, manifest: &ModelManifest) -> Terms {
+        Terms {
+            id: self.id.unwrap_or_else(|| upload::default_id(manifest)),
+            fee: self.fee,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct UploadOptions {
+    /// Cartridge file
+    #[arg(value_name = "FILE.cart")]
+    file: PathBuf,
+    #[command(flatten)]
+    new: NewWorldOptions,
 }
 
 /// A bar that appears with the first write.
@@ -82,25 +98,20 @@ fn made(at: &WorldAt, cost: &Cost, json: bool) -> Result<ExitCode> {
 pub(crate) fn upload(options: &UploadOptions) -> Result<ExitCode> {
     let cartridge = Cartridge::open(&options.file)
         .with_context(|| format!("cannot open {}", options.file.display()))?;
-    let owner = options.wallet.read()?;
-    let (rpc, program) = (options.l1.rpc(), options.l1.program());
-    let id = options
-        .id
-        .unwrap_or_else(|| upload::default_id(cartridge.manifest()));
-    let at = WorldAt::new(program, owner.pubkey(), id);
+    let new = &options.new;
+    let (owner, terms) = (new.wallet.read()?, new.terms(cartridge.manifest()));
+    let (rpc, program) = (new.l1.rpc(), new.l1.program());
+    let at = WorldAt::new(program, owner.pubkey(), terms.id);
     let cost = upload::quote(&rpc, &at, &cartridge)?;
     let name = cartridge.manifest().name();
     let bytes = cartridge.bytes().len();
-    options
-        .consent
+    new.consent
         .ask(&format!("{name}, {bytes} bytes: {}", price(&cost)))?;
-    let fee = options.fee;
-    let terms = Terms { id, fee };
     let bar = bar();
     let watch = |progress| show(&bar, progress);
     let at = upload::upload(&rpc, program, &owner, terms, &cartridge, &watch)?;
     bar.finish_and_clear();
-    made(&at, &cost, options.l1.json)
+    made(&at, &cost, new.l1.json)
 }
 
 #[derive(Args)]
@@ -111,23 +122,14 @@ pub(crate) struct ForkOptions {
     /// The copy's name; the parent's when left out
     #[arg(long)]
     name: Option<String>,
-    /// Your own number for the copy; by default it follows from the parent
-    #[arg(long)]
-    id: Option<u64>,
-    /// Lamports that each session of it pays to you
-    #[arg(long, value_name = "LAMPORTS", default_value_t = 0)]
-    fee: u64,
     #[command(flatten)]
-    consent: Consent,
-    #[command(flatten)]
-    wallet: WalletOptions,
-    #[command(flatten)]
-    l1: L1Options,
+    new: NewWorldOptions,
 }
 
 pub(crate) fn fork(options: &ForkOptions) -> Result<ExitCode> {
-    let owner = options.wallet.read()?;
-    let (rpc, program) = (options.l1.rpc(), options.l1.program());
+    let new = &options.new;
+    let owner = new.wallet.read()?;
+    let (rpc, program) = (new.l1.rpc(), new.l1.program());
     let parent: WorldAccount = read::read(&program, &rpc, &options.parent)?;
     let mut copy = ModelManifest {
         parent: options.parent.to_bytes(),
@@ -143,20 +145,17 @@ pub(crate) fn fork(options: &ForkOptions) -> Result<ExitCode> {
         }
         None => [0; 32],
     };
-    let id = options.id.unwrap_or_else(|| upload::default_id(&copy));
-    let at = WorldAt::new(program, owner.pubkey(), id);
+    let terms = new.terms(&copy);
+    let at = WorldAt::new(program, owner.pubkey(), terms.id);
     let cost = upload::quote_fork(&rpc, &at, &options.parent)?;
     let from = parent.manifest.name();
-    options
-        .consent
+    new.consent
         .ask(&format!("a fork of {from}: {}", price(&cost)))?;
-    let fee = options.fee;
-    let terms = Terms { id, fee };
     let bar = bar();
     let watch = |progress| show(&bar, progress);
     let at = upload::fork(&rpc, program, &owner, terms, &options.parent, name, &watch)?;
     bar.finish_and_clear();
-    made(&at, &cost, options.l1.json)
+    made(&at, &cost, new.l1.json)
 }
 
 #[derive(Args)]

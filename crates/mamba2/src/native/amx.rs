@@ -53,6 +53,10 @@ impl Kernels for Amx {
         self.0.linear(linear, work)
     }
 
+    fn linear_unsummed(&self, linear: &Linear<'_>, work: &mut Work) {
+        self.0.linear_unsummed(linear, work)
+    }
+
     fn scan(&self, task: Scan<'_>) {
         self.0.scan(task)
     }

@@ -56,6 +56,10 @@ impl Kernels for Avx512 {
         unsafe { linear_step(linear, work) }
     }
 
+    fn linear_unsummed(&self, linear: &Linear<'_>, work: &mut Work) {
+        unsafe { linear_unsummed(linear, work) }
+    }
+
     fn linear_batch(&self, linear: &Linear<'_>, works: &mut [&mut Work]) {
         unsafe { linear_batch(linear, works) }
     }
@@ -222,36 +226,91 @@ fn fold_block(quads: [__m512i; 4]) -> __m512i {
     pair(pair(quads[0], quads[1]), pair(quads[2], quads[3]))
 }
 
-/// With 128 added to the weights instead of the inputs, so that no row sums are needed.
+/// Sixteen rows times each input, with 128 added to the weights instead of the inputs, so that no row
+/// sums are needed.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn matvec(task: MatVec<'_>) {
+fn dot_unsummed<const PLANES: usize>(
+    rows: &Rows<'_>,
+    planes: [&[i8]; PLANES],
+    added: [i32; PLANES],
+) -> [__m512i; PLANES] {
     let zero = _mm512_setzero_si512();
     let signs = _mm512_set1_epi8(i8::MIN);
-    let columns = task.input.len();
-    let masks = (0..columns)
-        .step_by(LANES)
-        .map(|at| (at, tail_mask((columns - at).min(LANES))));
-    let added: i32 = task.input.iter().map(|value| 128 * i32::from(*value)).sum();
-    for rows in blocks(task.weights, columns) {
-        let mut folded = [zero; 4];
-        for (quad, folded) in folded.iter_mut().enumerate() {
-            let mut sums = [zero; 4];
-            let pointers = rows.quad(quad);
-            for (at, mask) in masks.clone() {
-                // SAFETY: the mask ends with the inputs.
-                let inputs = unsafe { _mm512_maskz_loadu_epi8(mask, task.input.as_ptr().add(at)) };
-                for (sum, pointer) in sums.iter_mut().zip(pointers) {
-                    // SAFETY: the mask ends with the row.
-                    let weights = unsafe { _mm512_maskz_loadu_epi8(mask, pointer.add(at)) };
-                    *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(weights, signs), inputs);
+    let (whole, tail) = (rows.columns / LANES, rows.columns % LANES);
+    assert!(planes.iter().all(|plane| plane.len() == rows.columns));
+    let mut folded = [[zero; 4]; PLANES];
+    for quad in 0..4 {
+        let pointers = rows.quad(quad);
+        let mut sums = [[zero; 4]; PLANES];
+        let mut step = |chunk: usize, mask: __mmask64| {
+            // SAFETY: the mask ends with the inputs.
+            let inputs = planes.map(|plane| unsafe {
+                _mm512_maskz_loadu_epi8(mask, plane.as_ptr().add(chunk * LANES))
+            });
+            for (row, pointer) in pointers.into_iter().enumerate() {
+                let pointer = pointer.wrapping_add(chunk * LANES);
+                _mm_prefetch::<_MM_HINT_T0>(pointer.wrapping_add(AHEAD));
+                // SAFETY: the mask ends with the row.
+                let weights = unsafe { _mm512_maskz_loadu_epi8(mask, pointer) };
+                let weights = _mm512_xor_si512(weights, signs);
+                for (sums, inputs) in sums.iter_mut().zip(inputs) {
+                    sums[row] = _mm512_dpbusd_epi32(sums[row], weights, inputs);
                 }
             }
-            *folded = fold_quad(sums);
+        };
+        for chunk in 0..whole {
+            step(chunk, u64::MAX);
         }
-        let sums = _mm512_sub_epi32(fold_block(folded), _mm512_set1_epi32(added));
+        if tail > 0 {
+            step(whole, tail_mask(tail));
+        }
+        for (folded, sums) in folded.iter_mut().zip(sums) {
+            folded[quad] = fold_quad(sums);
+        }
+    }
+    let mut outputs = [zero; PLANES];
+    for ((output, folded), added) in outputs.iter_mut().zip(folded).zip(added) {
+        *output = _mm512_sub_epi32(fold_block(folded), _mm512_set1_epi32(added));
+    }
+    outputs
+}
+
+/// What the 128 added to each weight adds to a row's sum.
+fn added(plane: &[i8]) -> i32 {
+    plane.iter().map(|value| 128 * i32::from(*value)).sum()
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn matvec(task: MatVec<'_>) {
+    let added = added(task.input);
+    for rows in blocks(task.weights, task.input.len()) {
+        let [sums] = dot_unsummed(&rows, [task.input], [added]);
         let output = &mut task.output[rows.first..][..rows.count];
         // SAFETY: the mask covers the block's outputs.
         unsafe { _mm512_mask_storeu_epi32(output.as_mut_ptr(), rows.mask(), sums) };
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn linear_unsummed(linear: &Linear<'_>, work: &mut Work) {
+    let planes = [&work.high[..linear.columns], &work.low[..linear.columns]];
+    let added = planes.map(added);
+    for rows in blocks(linear.weights, linear.columns) {
+        let [high, low] = dot_unsummed(&rows, planes, added);
+        let multipliers = load_rows(&rows, linear.multipliers);
+        let [scaled_high, scaled_low] = [high, low].map(|sums| multiply(sums, multipliers));
+        let products = [0, 1].map(|half| {
+            _mm512_add_epi64(_mm512_slli_epi64::<8>(scaled_high[half]), scaled_low[half])
+        });
+        let values = requantize(products, linear.shift);
+        let place = rows.first..rows.first + rows.count;
+        let (output, spare) = (&mut work.projected[place.clone()], &mut work.spare[place]);
+        // SAFETY: the mask covers the block's outputs.
+        unsafe {
+            _mm512_mask_storeu_epi32(output.as_mut_ptr(), rows.mask(), values);
+            _mm512_mask_storeu_epi32(spare.as_mut_ptr(), rows.mask(), low);
+        }
     }
 }
 

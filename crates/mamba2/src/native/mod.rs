@@ -110,6 +110,10 @@ impl Kernels for Native {
         dispatch!(self, kernels => kernels.linear(linear, work))
     }
 
+    fn linear_unsummed(&self, linear: &Linear<'_>, work: &mut Work) {
+        dispatch!(self, kernels => kernels.linear_unsummed(linear, work))
+    }
+
     fn linear_batch(&self, linear: &Linear<'_>, works: &mut [&mut Work]) {
         dispatch!(self, kernels => kernels.linear_batch(linear, works))
     }

@@ -1,0 +1,384 @@
+//! `worldline bench cabinet`: matches on our own chains, through the client that plays them, beside
+//! the same frames without a chain.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use tokio::runtime::Runtime;
+use worldline_abi::{Pad, button, kernels};
+use worldline_arena::bench::{Micros, frame_cost};
+use worldline_arena::limits::FRAMES_PER_SECOND;
+use worldline_arena::{Recording, Shelf, World};
+use worldline_cabinet::bench::{self as engine, Load, Spread, Timing};
+use worldline_cartridge::testing::cartridge;
+use worldline_chain::bench::{Seated, responses, seat};
+use worldline_chain::limits::LAMPORTS_PER_SOL;
+use worldline_chain::play::{press, run as play};
+use worldline_chain::session::NewSession;
+use worldline_chain::table::Chains;
+use worldline_chain::upload::{Terms, default_id, upload};
+use worldline_chain::{Address, Keypair, Program, Signer};
+
+use super::{Output, Size, parse_count, promise};
+use crate::chain::up::{OwnChains, Running};
+use crate::table;
+
+/// Frames timed with every syscall, and with the matrix alone, which takes ten times as long.
+const FRAMES: usize = 600;
+const FRAMES_MATMUL: usize = 60;
+/// Enough for the world's deposit and those of every session.
+const SOL: u64 = 10_000;
+/// Frames that a player's pad stays as it is.
+const HOLD: usize = 6;
+/// Longest wait for a match to begin.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What is measured of a match begins so long after its first frame and ends so many frames before its
+/// last: how matches begin and end beside each other is no part of it.
+const SETTLE: Duration = Duration::from_secs(2);
+const REST: u32 = 60;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Matches that are played at once
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_count)]
+    sessions: usize,
+    /// Seconds that each match is played
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
+    seconds: u32,
+    #[command(flatten)]
+    own: OwnChains,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+pub(super) struct Report {
+    /// The engine before any program does anything.
+    engine: engine::Report,
+    /// A frame at small on this machine, without a chain.
+    pub(super) native_frame_us: Micros,
+    /// The same frame as a transaction.
+    pub(super) frame_us: FrameRow,
+    /// One match, nothing beside it.
+    pub(super) one: Live,
+    /// Many matches at once.
+    pub(super) many: Live,
+    /// A match of those, executed again.
+    pub(super) verify: Verified,
+}
+
+/// By what the session multiplies with.
+#[derive(Serialize)]
+pub(super) struct FrameRow {
+    pub(super) syscalls: Spread,
+    matmul: Spread,
+}
+
+#[derive(Serialize)]
+pub(super) struct Live {
+    pub(super) sessions: usize,
+    seconds: u32,
+    /// How the rollup kept time.
+    pub(super) timing: Timing,
+    /// From sending a pad over HTTP to the state that has it, on a WebSocket.
+    pub(super) response_ms: Spread,
+    responses: usize,
+}
+
+#[derive(Serialize)]
+pub(super) struct Verified {
+    frames: u32,
+    millis: f64,
+    /// How many times faster than it was played.
+    pub(super) speed: f64,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let folder = std::env::temp_dir().join(format!("worldline-bench-{}", std::process::id()));
+    let report = measure(options, &folder);
+    // Nothing of a benchmark is worth keeping, whether it went well or not.
+    let _ = std::fs::remove_dir_all(&folder);
+    let report = report?;
+    if options.output.json {
+        table::json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.output.check {
+        return Ok(promise::check(&promise::cabinet(&report)));
+    }
+    print(&report);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(options: &Options, folder: &Path) -> Result<Report> {
+    let runtime = Runtime::new().context("cannot start threads")?;
+    eprintln!("the engine, alone");
+    let engine = runtime.block_on(engine::run(&folder.join("engine"), Load::default()))?;
+    let world = Size::Small.world();
+    let native_frame_us = frame_cost(&world).early_us;
+    let shelf = Arc::new(Shelf::new(Vec::new()));
+    let own = options.own.anywhere();
+    // No keeper: this runs its matches itself.
+    let running = runtime.block_on(own.start(folder, Ipv4Addr::LOCALHOST.into(), shelf))?;
+    eprintln!("uploading a world");
+    let bench = Bench::open(runtime, running)?;
+    eprintln!("single frames");
+    let frame_us = FrameRow {
+        syscalls: bench.frame(kernels::SYSCALLS, FRAMES)?,
+        matmul: bench.frame(kernels::MATMUL, FRAMES_MATMUL)?,
+    };
+    eprintln!("matches: 1, then {}", options.sessions);
+    let (one, _) = bench.live(1, options.seconds)?;
+    let (many, recordings) = bench.live(options.sessions, options.seconds)?;
+    let verify = verify(&recordings, &world)?;
+    bench.running.stop();
+    Ok(Report {
+        engine,
+        native_frame_us,
+        frame_us,
+        one,
+        many,
+        verify,
+    })
+}
+
+/// Both chains, and the world of random weights on them.
+struct Bench {
+    runtime: Runtime,
+    running: Running,
+    chains: Chains,
+    payer: Keypair,
+    world: Address,
+    stage: u8,
+    characters: [u8; 2],
+}
+
+impl Bench {
+    fn open(runtime: Runtime, running: Running) -> Result<Self> {
+        let chains = running.chains().clone();
+        let payer = Keypair::new();
+        let given = chains.l1.airdrop(&payer.pubkey(), SOL * LAMPORTS_PER_SOL)?;
+        chains.l1.confirm(&given)?;
+        let file = cartridge(worldline_cartridge::testing::Size::Small, 1);
+        let terms = Terms {
+            id: default_id(file.manifest()),
+            fee: 0,
+        };
+        let program = Program::default();
+        let at = upload(&chains.l1, program, &payer, terms, &file, &|_| ())?;
+        let world = Size::Small.world();
+        let stage = world.stages()[0];
+        let characters = world.characters(stage);
+        Ok(Self {
+            runtime,
+            running,
+            chains,
+            payer,
+            world: at.address,
+            stage,
+            characters: [characters[0]; 2],
+        })
+    }
+
+    fn seat(&self, kernels: u8, clock: u32) -> Result<Seated> {
+        let new = NewSession {
+            stage: self.stage,
+            clock,
+            generator: 1,
+            kernels,
+            operator: None,
+        };
+        let program = Program::default();
+        Ok(seat(
+            &self.chains,
+            program,
+            &self.payer,
+            &self.world,
+            &new,
+            self.characters,
+        )?)
+    }
+
+    /// One session's frames, one after the other.
+    fn frame(&self, kernels: u8, count: usize) -> Result<Spread> {
+        let found = self.seat(kernels, 0)?.found;
+        let rpc = &self.chains.rollup;
+        let program = found.at.program;
+        let world = worldline_chain::read::read(&program, &self.chains.l1, &self.world)?;
+        let worldline_abi::WorldAccount { manifest, .. } = world;
+        let call = |runner| found.at.run(&runner, &self.world, &manifest);
+        // The rollup fetches what a transaction names when it is sent to it.
+        let first = call(self.payer.pubkey());
+        rpc.transact(&program.id, &[first], &[&self.payer])?;
+        let frame = vec![call(self.running.rollup().identity())];
+        Ok(self
+            .runtime
+            .block_on(engine::execute(self.running.rollup(), frame, count))?)
+    }
+
+    /// Matches in real time, every seat pressing; the answers to one of them are timed.
+    fn live(&self, sessions: usize, seconds: u32) -> Result<(Live, Vec<Recording>)> {
+        let clock = seconds * FRAMES_PER_SECOND;
+        let seated = (0..sessions).map(|_| self.seat(kernels::SYSCALLS, clock));
+        let seated = seated.collect::<Result<Vec<_>>>()?;
+        let (times, timing, recordings) = std::thread::scope(|scope| {
+            let runs: Vec<_> = seated
+                .iter()
+                .map(|one| scope.spawn(|| self.record(one)))
+                .collect();
+            let mut presses = Vec::new();
+            for (at, one) in seated.iter().enumerate() {
+                // The first seat of the first match is the one whose answers are timed.
+                for seat in u8::from(at == 0)..2 {
+                    presses.push(scope.spawn(move || self.press(one, seat)));
+                }
+            }
+            std::thread::sleep(SETTLE);
+            self.runtime
+                .block_on(engine::timing(self.running.rollup()))?;
+            let times = responses(&self.chains, &seated[0], 0, clock - REST)?;
+            let timing = self
+                .runtime
+                .block_on(engine::timing(self.running.rollup()))?;
+            for one in presses {
+                joined(one)?;
+            }
+            let recordings = runs.into_iter().map(joined).collect::<Result<Vec<_>>>()?;
+            anyhow::Ok((times, timing, recordings))
+        })?;
+        let millis = times.iter().map(|time| time.as_secs_f64() * 1e3);
+        let live = Live {
+            sessions,
+            seconds,
+            timing,
+            response_ms: engine::spread(millis.collect()),
+            responses: times.len(),
+        };
+        Ok((live, recordings))
+    }
+
+    fn record(&self, seated: &Seated) -> Result<Recording> {
+        let (chains, found) = (&self.chains, &seated.found);
+        Ok(play(
+            chains,
+            found,
+            &self.payer,
+            PATIENCE,
+            None,
+            &mut |_| (),
+        )?)
+    }
+
+    fn press(&self, seated: &Seated, seat: u8) -> Result<u32> {
+        let pads = [0, button::A, 0, button::B].map(|buttons| Pad {
+            buttons,
+            ..Pad::default()
+        });
+        let pads: Vec<Pad> = pads
+            .iter()
+            .cycle()
+            .flat_map(|pad| [*pad; HOLD])
+            .take(65_536)
+            .collect();
+        let key = &seated.keys[usize::from(seat)];
+        Ok(press(
+            &self.chains,
+            &seated.found,
+            key,
+            seat,
+            &pads,
+            PATIENCE,
+            None,
+        )?)
+    }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Executes the last match again; in the first, the seat whose answers were timed signs nothing.
+fn verify(recordings: &[Recording], world: &Arc<World>) -> Result<Verified> {
+    let recording = recordings.last().context("no match was played")?;
+    let start = Instant::now();
+    let report = worldline_arena::verify(recording, world);
+    let time = start.elapsed();
+    if !report.valid {
+        bail!(
+            "a match that was just played is not valid: {}",
+            report.detail
+        );
+    }
+    let played = f64::from(recording.frames()) / f64::from(FRAMES_PER_SECOND);
+    Ok(Verified {
+        frames: recording.frames(),
+        millis: time.as_secs_f64() * 1e3,
+        speed: played / time.as_secs_f64(),
+    })
+}
+
+fn print(report: &Report) {
+    let Report {
+        engine,
+        native_frame_us,
+        frame_us,
+        one,
+        many,
+        verify,
+    } = report;
+    let cost = |name: &str, micros: f64, tail: f64| {
+        [name.into(), format!("{micros:.0}"), format!("{tail:.0}")]
+    };
+    let spread = |name: &str, spread: &Spread| cost(name, spread.p50, spread.p95);
+    table::print(
+        ["µs", "HALF", "95 %"],
+        &[
+            spread("an empty transaction", &engine.empty_transaction_us),
+            cost(
+                "a frame at small, native",
+                native_frame_us.median,
+                native_frame_us.p99,
+            ),
+            spread("as a transaction", &frame_us.syscalls),
+            spread("with sol_matmul_i8 alone", &frame_us.matmul),
+        ],
+    );
+    println!();
+    let live = |live: &Live| {
+        let Timing { runs, missed, .. } = live.timing;
+        let Spread { p50, p95, .. } = live.response_ms;
+        [
+            live.sessions.to_string(),
+            runs.to_string(),
+            missed.to_string(),
+            format!("{:.1}", live.timing.latest_us as f64 / 1e3),
+            format!("{p50:.1}"),
+            format!("{p95:.1}"),
+        ]
+    };
+    table::print(
+        [
+            "MATCHES",
+            "FRAMES",
+            "MISSED",
+            "LATEST ms",
+            "ANSWER ms",
+            "95 %",
+        ],
+        &[live(one), live(many)],
+    );
+    println!(
+        "\na match of {} frames is verified {:.0} times faster than it was played",
+        verify.frames, verify.speed
+    );
+}
