@@ -27,7 +27,7 @@ class Server:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        command = [WORLDLINE, "serve", "--port", "0", "--site", "none"]
+        command = [WORLDLINE, "serve", "--native", "--port", "0", "--site", "none"]
         command += ["--worlds", str(ROOT / "worlds"), "--data", str(self.folder / "data")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.said = []

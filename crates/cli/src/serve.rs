@@ -45,9 +45,9 @@ pub(crate) struct Options {
     /// Threads that run frames
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     clocks: u8,
-    /// Run matches in this machine's own engine, on no chain
-    #[cfg(feature = "cabinet")]
+    /// Run matches in this machine's own engine, on no chain; all that a build without chains can
     #[arg(long)]
+    #[cfg_attr(not(feature = "cabinet"), allow(dead_code))] // Nothing to choose there.
     native: bool,
     #[cfg(feature = "cabinet")]
     #[command(flatten)]

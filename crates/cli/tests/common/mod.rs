@@ -44,7 +44,10 @@ impl Arcade {
 
     /// Starts it over a folder that another run has left, with a fault to die at.
     pub(crate) fn over(folder: tempfile::TempDir, fault: Option<&str>) -> Self {
-        let mut command = Self::command(folder.path(), &["serve", "--port", "0", "--site", "none"]);
+        let mut command = Self::command(
+            folder.path(),
+            &["serve", "--native", "--port", "0", "--site", "none"],
+        );
         if let Some(fault) = fault {
             command.env("WORLDLINE_FAULT", fault);
         }
