@@ -152,11 +152,12 @@ fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
     let begun = Instant::now();
     let mut heard = String::new();
     while !heard.contains("42") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{heard}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{heard}");
         terminal.write(&[3]).unwrap();
         std::thread::sleep(Duration::from_millis(300));
         terminal.write(b"echo $((6 * 7))\n").unwrap();
-        while let Some(Said::Bytes(_, bytes)) = terminal.next(Duration::from_millis(300)).unwrap() {
+        // A busy machine takes its time to answer, and another Ctrl-C would take the question back.
+        while let Some(Said::Bytes(_, bytes)) = terminal.next(Duration::from_secs(2)).unwrap() {
             heard.push_str(&String::from_utf8_lossy(&bytes));
         }
     }
