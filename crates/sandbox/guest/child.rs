@@ -599,11 +599,15 @@ impl Children {
 
 /// Runs `work` confined.
 fn in_child(confinement: &Confinement, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    const SIGPIPE: usize = 13;
+    const LAST_SIGNAL: usize = 64;
     let (nothing, as_usual) = (0u64, [0u64; 4]);
     sys!(nr::RT_SIGPROCMASK, 2, &raw const nothing, 0, 8)?;
-    // Programs expect to be ended by it; this one ignores it, as any written in Rust does.
-    sys!(nr::RT_SIGACTION, SIGPIPE, as_usual.as_ptr(), 0, 8)?;
+    // What is ignored stays ignored in programs that are started: SIGPIPE by this one, as by any
+    // written in Rust, and SIGINT where a shell has started the daemon in the background.
+    for signal in 1..=LAST_SIGNAL {
+        // Two of them nobody can change.
+        let _ = sys!(nr::RT_SIGACTION, signal, as_usual.as_ptr(), 0, 8);
+    }
     confinement.apply()?;
     work()
 }

@@ -6,6 +6,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a group is tried to be removed while the exit of its last process is on its way through the
+/// kernel, and the wait between: four seconds, as a large world's memory takes time to go.
+const REMOVE_TRIES: u32 = 2_000;
+const REMOVE_WAIT: Duration = Duration::from_millis(2);
 
 /// The folder of this program's groups in each hierarchy.
 const PARENT: &str = "worldline";
@@ -352,10 +358,10 @@ impl Group {
             let folder = root.join(PARENT).join(&self.name);
             let mut removed = fs::remove_dir(&folder);
             // The last process's exit may still be on its way through the kernel.
-            for _ in 0..200 {
+            for _ in 0..REMOVE_TRIES {
                 match &removed {
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        std::thread::sleep(REMOVE_WAIT);
                         removed = fs::remove_dir(&folder);
                     }
                     _ => break,

@@ -53,7 +53,8 @@ const TOOLS: &str = "import ctypes, os, socket, struct, subprocess, sys\n\
     libc = ctypes.CDLL(None, use_errno=True)\n\
     def call(*a):\n    r = libc.syscall(*[ctypes.c_long(x) if isinstance(x, int) else x for x in a])\n    if r < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))\n    return r\n";
 
-/// A program that tries to get out.
+/// A program that tries to get out. (`Popen.kill` believes that a child which a tracer has stopped has
+/// ended, and leaves it: whoever waits for its output then waits for ever.)
 pub(crate) struct Attempt {
     pub(crate) name: &'static str,
     code: &'static str,
@@ -64,7 +65,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "mounting_a_file_system_is_refused", code: "os.makedirs('/tmp/wl-m', exist_ok=True)\nif libc.mount(b'x', b'/tmp/wl-m', b'tmpfs', 0, None): raise OSError\nlibc.umount(b'/tmp/wl-m')" },
     Attempt { name: "new_mount_calls_are_refused", code: "os.close(call(430, b'tmpfs', 0))" },
     Attempt { name: "unmounting_is_refused", code: "os.makedirs('/tmp/wl-u', exist_ok=True)\nlibc.mount(b'x', b'/tmp/wl-u', b'tmpfs', 0, None)\nif libc.umount2(b'/tmp/wl-u', 2): raise OSError" },
-    Attempt { name: "tracing_a_process_is_refused", code: "child = subprocess.Popen(['sleep', '5'])\ntry: call(101, 16, child.pid, 0, 0)\nfinally: child.kill()" },
+    Attempt { name: "tracing_a_process_is_refused", code: "child = subprocess.Popen(['sleep', '5'])\ntry: call(101, 16, child.pid, 0, 0)\nfinally: os.kill(child.pid, 9)" },
     Attempt { name: "reading_another_process_s_memory_is_refused", code: "child = subprocess.Popen(['sleep', '5'])\nb = ctypes.create_string_buffer(8)\nmaps = open(f'/proc/{child.pid}/maps').readline()\nstart = int(maps.split('-')[0], 16)\niov = struct.pack('QQ', ctypes.addressof(b), 8); riov = struct.pack('QQ', start, 8)\ntry: call(310, child.pid, iov, 1, riov, 1, 0)\nfinally: child.kill()" },
     Attempt { name: "the_host_s_processes_are_not_there", code: "assert len([p for p in os.listdir('/proc') if p.isdigit()]) > 8" },
     Attempt { name: "the_host_s_first_process_cannot_be_entered", code: "fd = os.open('/proc/1/ns/uts', os.O_RDONLY)\ncall(308, fd, 0)" },
