@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use worldline_arena::Recording;
+use worldline_cabinet::limits::FAUCET_LAMPORTS;
+use worldline_cabinet::{L1, L1Config};
 use worldline_cartridge::testing::{Size, bytes};
 
 const FEE: u64 = 5_000;
 /// Final Destination's number, on which the test world starts.
 const STAGE: &str = "31";
+/// A rollup that dies has forgotten less than this.
+const FORGOTTEN: Duration = Duration::from_millis(1_500);
 
 /// L1 in a box and a rollup, and a folder for everything else.
 struct Chains {
@@ -21,36 +25,67 @@ struct Chains {
     info: Value,
 }
 
+/// `worldline chain up`, and where it says that it is.
+fn up(folder: &Path, ports: [&str; 2]) -> (Child, Value) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_worldline"))
+        .args(["chain", "up", "--json"])
+        .args(["--l1-port", ports[0], "--rollup-port", ports[1]])
+        .arg("--data")
+        .arg(folder.join("chain"))
+        .current_dir(root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let info = serde_json::from_str(&line).expect("the chains say where they are");
+    (child, info)
+}
+
 impl Chains {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_worldline"));
-        command.args([
-            "chain",
-            "up",
-            "--json",
-            "--l1-port",
-            "0",
-            "--rollup-port",
-            "0",
-        ]);
-        command.arg("--data").arg(folder.path().join("chain"));
-        let mut child = command
-            .current_dir(root)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let info = serde_json::from_str(&line).expect("the chains say where they are");
+        let (child, info) = up(folder.path(), ["0", "0"]);
         Self {
             folder,
             child,
             info,
         }
+    }
+
+    /// Kills both chains, as `kill -9` does, and starts them where they were.
+    fn kill_and_start(&mut self) {
+        self.kill();
+        let port = |name: &str| {
+            self.info[name]
+                .as_str()
+                .unwrap()
+                .rsplit(':')
+                .next()
+                .unwrap()
+        };
+        let (child, info) = up(self.folder.path(), [port("l1"), port("rollup")]);
+        assert_eq!(info, self.info, "they are who and where they were");
+        self.child = child;
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Lamports of all accounts on L1, whose process must have ended.
+    fn total(&self) -> u128 {
+        let ledger = self.path("chain").join("l1");
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let l1 = L1::start(L1Config::new(ledger)).await.unwrap();
+            let total = l1.total_lamports().await.unwrap();
+            l1.stop();
+            total
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -437,6 +472,80 @@ fn a_session_that_nobody_played_gives_its_deposits_back() {
     let words = chains.bad("", &["session", "show", session]);
     assert!(words.contains("no session"), "{words}");
     chains.good("owner", &["retire", &world, "--yes"]);
+}
+
+/// The same session is killed when it was created, joined, in mid-match, and over but not settled.
+#[test]
+fn a_session_outlives_kill_nine_at_every_point_of_its_life() {
+    let mut chains = Chains::start();
+    for who in ["owner", "payer", "one", "two"] {
+        chains.rich(who, "100");
+    }
+    let world = chains.micro();
+    let before = chains.lamports("payer");
+    let create = ["session", "create", &world, "--stage", STAGE];
+    let create = [&create[..], &["--seconds", "8", "--yes"]].concat();
+    let session = chains.json("payer", &create);
+    let session = session["session"].as_str().unwrap();
+    chains.kill_and_start();
+
+    let seats = [("one", "0", "2"), ("two", "1", "20")];
+    for (who, seat, _) in seats {
+        chains.good(who, &["session", "join", session, "--seat", seat]);
+    }
+    std::thread::sleep(FORGOTTEN);
+    chains.kill_and_start();
+
+    let spawn = |chains: &Chains, who: &str, arguments: &[&str]| {
+        let mut command = chains.command(who, arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let replay = chains.text("match.wlr");
+    let run = ["session", "run", session, "-o", &replay];
+    let mut runs = spawn(&chains, "payer", &run);
+    for (who, seat, character) in seats {
+        let ready = ["session", "ready", session, "--seat", seat];
+        chains.good(who, &[&ready[..], &["--character", character]].concat());
+    }
+    let frame = |chains: &Chains| {
+        let shown = chains.json("", &["session", "show", session]);
+        shown["frame"].as_u64().unwrap()
+    };
+    wait("a second of the match", || frame(&chains) > 60);
+    std::thread::sleep(FORGOTTEN);
+    let reached = frame(&chains);
+    chains.kill_and_start();
+    assert!(!runs.wait().unwrap().success(), "its connection broke");
+    assert!(
+        frame(&chains) + 120 >= reached,
+        "no more than two seconds are lost"
+    );
+    let play = ["session", "play", session, "--seat", "0"];
+    let mut plays = spawn(&chains, "one", &play);
+    wait("the end of the match", || {
+        chains.json("", &["session", "show", session])["status"] == "ended"
+    });
+    assert!(
+        plays.wait().unwrap().success(),
+        "a player who came back played to the end"
+    );
+    std::thread::sleep(FORGOTTEN);
+    chains.kill_and_start();
+
+    chains.good("payer", &["session", "settle", session]);
+    let words = chains.bad("", &["session", "show", session]);
+    assert!(
+        words.contains("no session"),
+        "its deposits came back: {words}"
+    );
+    let history = chains.json("", &["session", "history"]);
+    assert_eq!(history[0]["session"].as_str(), Some(session));
+    assert_eq!(history[0]["result"]["frames"], 480, "{history}");
+    let paid = before - chains.lamports("payer");
+    assert!(paid < 60_000_000, "{paid} lamports");
+    chains.kill();
+    assert_eq!(chains.total(), u128::from(FAUCET_LAMPORTS));
 }
 
 #[test]
