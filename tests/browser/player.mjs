@@ -2,6 +2,9 @@
 
 export const button = (page, name) => page.getByRole('button', { name });
 
+/** How often a click that missed is tried again. */
+const TURNS = 5;
+
 /** Opens a match against `opponent` and answers its link. */
 export async function insertQuarter(page, address, opponent) {
   await page.goto(address);
@@ -15,7 +18,12 @@ export async function insertQuarter(page, address, opponent) {
 export async function choose(page, index) {
   const fighters = page.getByRole('group', { name: 'Your fighter' }).getByRole('radio');
   await fighters.first().waitFor({ state: 'attached' });
-  await fighters.nth(index % (await fighters.count())).check({ force: true });
+  const fighter = fighters.nth(index % (await fighters.count()));
+  // Rows above may come and go while somebody sits down, and move what is being clicked.
+  for (let turn = 0; !(await fighter.isChecked()) && turn < TURNS; turn++) {
+    await fighter.check({ force: true }).catch(() => {});
+  }
+  await fighter.check({ force: true });
 }
 
 /** The number of the last painted frame. */

@@ -29,7 +29,7 @@ test('a world is made, runs cells, branches, and its branches are compared', asy
   const cell = page.getByLabel('Python cell');
   const run = async (code) => {
     await cell.fill(code);
-    await button(page, 'Run').click();
+    await page.getByRole('button', { name: 'Run', exact: true }).click();
   };
 
   await page.goto(`${arcade.address}/#/worlds`);
