@@ -10,6 +10,8 @@ import { picture, startArcade, startBrowser } from './arcade.mjs';
 import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
 
 const PATIENCE_MS = 60_000;
+/** After a power cut both chains catch up before they settle. */
+const SETTLED_MS = 240_000;
 /** Deposits and fees are told apart from rounding by less than this, SOL. */
 const CLOSE_SOL = 0.02;
 
@@ -47,10 +49,10 @@ async function playAlone(page) {
   await untilFrame(page, 60);
 }
 
-async function quit(page) {
+async function quit(page, patience = PATIENCE_MS) {
   await button(page, 'Quit').click();
   await page.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
-  await page.getByRole('link', { name: 'Watch the replay' }).waitFor();
+  await page.getByRole('link', { name: 'Watch the replay' }).waitFor({ timeout: patience });
 }
 
 test('a world is forked, the fork is played, and retired for its rent', async () => {
@@ -177,7 +179,7 @@ test('a power cut in the middle of a match, and it goes on', async () => {
   await arcade.crash();
   arcade = await startArcade({ data: arcade.data, port: arcade.port });
   await untilFrame(page, reached + 120);
-  await quit(page);
+  await quit(page, SETTLED_MS);
   const { stdout } = await promisify(execFile)(process.env.WORLDLINE, ['verify', session, '--l1', arcade.l1]);
   assert.match(stdout, /^valid/);
   await page.context().close();
