@@ -21,7 +21,7 @@ import { type SessionAddresses, sessionId } from './session';
 const COMPUTE_BUDGET = address('ComputeBudget111111111111111111111111111111');
 const DELEGATION_PROGRAM = address('DELeGGvXpWV2fqJUhqcF5ZSYMS4JTLjteaAMARRSaeSh');
 /** What L1 lets a transaction use, compute units. */
-const L1_UNITS = 1_400_000;
+export const L1_UNITS = 1_400_000;
 /** Pages of hidden state that one transaction makes. */
 const PAGES_PER_CREATE = 8;
 /** Accounts that one transaction commits or closes. */

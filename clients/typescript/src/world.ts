@@ -11,7 +11,7 @@ import {
   type World,
   WORLD_MODEL_PROGRAM_ADDRESS,
 } from './generated';
-import { type Batch, unitLimit, writable } from './open';
+import { type Batch, L1_UNITS, unitLimit, writable } from './open';
 
 const SYSTEM_PROGRAM = address('11111111111111111111111111111111');
 /** Bytes of a shard's account before its weights. */
@@ -21,7 +21,6 @@ const COPY_BYTES = 1 << 20;
 /** Bytes of a leaf of the Merkle tree, and leaves that one transaction hashes. */
 const LEAF_BYTES = 1 << 16;
 const LEAVES_PER_CHECK = 40;
-const L1_UNITS = 1_400_000;
 /** Bytes of a world's account, and of a name in it. */
 const WORLD_BYTES = 1024;
 const NAME_BYTES = 32;

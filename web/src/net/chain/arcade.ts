@@ -28,7 +28,7 @@ function random(bytes: number): Uint8Array {
 const newCode = (): string => Array.from(random(CODE_LENGTH), (byte) => CODE_LETTERS[byte % CODE_LETTERS.length]).join("");
 
 /** The id of the match after this one between the same seats. */
-export function nextId(id: string): string {
+function nextId(id: string): string {
   const [base, number] = id.split("-");
   return `${base}-${Number(number ?? 1) + 1}`;
 }

@@ -1,7 +1,7 @@
 /** Both chains behind the arcade's own address, and who pays on them. */
 import { type Address, address, createSolanaRpc, createSolanaRpcSubscriptions, fetchEncodedAccounts, type Instruction, lamports, type RequestAirdropApi, type Rpc as AnyRpc, type TransactionSigner } from "@solana/kit";
 import { type Batch, closeSession, faultOf, fetchSession, giveBack, sender, type Sender, sessionAddresses } from "@worldline/client";
-import type { ChainAbout } from "../api";
+import { type ChainAbout, json, post } from "../api";
 import { idText } from "./view";
 import { openWallets, type Wallets } from "./wallet";
 
@@ -86,9 +86,8 @@ export async function openChain(about: ChainAbout): Promise<Chain> {
     balance,
     inOrder,
     async l1Trouble() {
-      const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "getRollupState" });
-      const answer = await fetch("/api/chain/rpc/rollup", { method: "POST", headers: { "content-type": "application/json" }, body });
-      const { result } = (await answer.json()) as { result?: { l1: { error: string | null } } };
+      const question = post({ jsonrpc: "2.0", id: 1, method: "getRollupState" });
+      const { result } = await json<{ result?: { l1: { error: string | null } } }>("/api/chain/rpc/rollup", question);
       return result?.l1.error ?? null;
     },
     async cancel(session) {
