@@ -1,8 +1,9 @@
 //! Steps: a named command, its time, and what it printed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use crate::env::Outcome;
 
@@ -33,8 +34,13 @@ pub(crate) fn finish(command: &mut Command) -> Outcome {
     }
 }
 
+/// How long a followed command may say nothing before what it runs counts as hanging. The slowest single
+/// test needs about half of it on two busy cores.
+const SILENCE: Duration = Duration::from_secs(8 * 60);
+
 /// Runs a command, showing its standard output line by line and keeping it. Answers the text and
-/// whether the command succeeded.
+/// whether the command succeeded. What hangs is ended and named, so that one test cannot take the
+/// time of all others.
 pub(crate) fn follow(command: &mut Command) -> Outcome<(String, bool)> {
     let shown = show(command);
     let failed = |error| format!("`{shown}` could not be run: {error}");
@@ -43,18 +49,57 @@ pub(crate) fn follow(command: &mut Command) -> Outcome<(String, bool)> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
+    let lines = child.stdout.take().map(lines_of);
     let mut text = String::new();
-    if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).split(b'\n') {
-            let line = String::from_utf8_lossy(&line.map_err(failed)?).into_owned();
-            println!("{line}");
-            text.push_str(&line);
-            text.push('\n');
+    while let Some(lines) = &lines {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                println!("{line}");
+                text.push_str(&line);
+                text.push('\n');
+            }
+            Err(RecvTimeoutError::Timeout) => end_hanging(&mut child, &shown),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     std::io::stdout().flush().map_err(failed)?;
     let status = child.wait().map_err(failed)?;
     Ok((text, status.success()))
+}
+
+/// The lines of a pipe, as they come.
+fn lines_of(output: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Ends what a command has started, or the command itself where it has started nothing: a test runner
+/// then reports the one that hung and goes on with the next.
+fn end_hanging(child: &mut Child, shown: &str) {
+    let minutes = SILENCE.as_secs() / 60;
+    let pid = child.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    println!("── `{shown}` has said nothing for {minutes} minutes: ended, see the last test named");
+    if children.trim().is_empty() {
+        // It has ended by itself if this fails.
+        let _ = child.kill();
+        return;
+    }
+    let ended = Command::new("sh")
+        .args(["-c", &format!("kill -KILL {children}")])
+        .status();
+    if ended.is_err() {
+        let _ = child.kill();
+    }
 }
 
 /// The command as a person would type it.

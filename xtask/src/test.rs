@@ -114,13 +114,13 @@ fn chain_packages() -> Outcome {
 
 /// Unit, integration and documentation tests of every crate with every feature.
 fn rust(slow: bool) -> Outcome<Tally> {
-    let mut command = env::cargo(&[
-        "test",
-        "--workspace",
-        "--all-features",
-        "--no-fail-fast",
-        "--locked",
-    ])?;
+    let workspace = ["test", "--workspace", "--all-features", "--locked"];
+    // Built first, since compilers may be silent for long and tests may not.
+    run::step("rust: build", || {
+        run::finish(env::cargo(&workspace)?.arg("--no-run"))
+    })?;
+    let mut command = env::cargo(&workspace)?;
+    command.arg("--no-fail-fast");
     if slow {
         // Examples marked `ignore` in documentation are not tests, so libraries and binaries only.
         command.args(["--all-targets", "--", "--include-ignored"]);
@@ -205,7 +205,7 @@ fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
         .args([
             "--test",
             "--test-reporter=tap",
-            "--test-timeout=600000",
+            "--test-timeout=420000",
             "--test-concurrency=1",
         ])
         .args(["match.test.mjs", "chain.test.mjs", "worlds.test.mjs"])

@@ -210,12 +210,16 @@ pub(crate) enum Heard {
     Closed,
 }
 
+/// The next thing said. Pings are answered and do not count: a server that only pings says nothing.
 pub(crate) async fn hear(socket: &mut Socket) -> Heard {
+    timeout(PATIENCE, next(socket))
+        .await
+        .expect("the server says something")
+}
+
+async fn next(socket: &mut Socket) -> Heard {
     loop {
-        match timeout(PATIENCE, socket.next())
-            .await
-            .expect("the server says something")
-        {
+        match socket.next().await {
             Some(Ok(Message::Binary(bytes))) => {
                 assert_eq!((bytes.len(), &bytes[..4]), (FRAME_BYTES, &[1, 0, 0, 0][..]));
                 let state = worldline_abi::copy(&bytes[4..260]).unwrap();
@@ -260,8 +264,11 @@ impl Player {
     async fn sit(arcade: &Arcade, seat: &Value, key: SigningKey) -> Self {
         let id: MatchId = seat["session"].as_str().unwrap().parse().unwrap();
         let token = seat["token"].as_str().unwrap().to_owned();
-        let socket = arcade.socket(id, Some(&token)).await;
+        let mut socket = arcade.socket(id, Some(&token)).await;
+        // A socket opens before its player sits: until the server greets, the seat is free.
+        let hello = hear_text(&mut socket, "hello").await;
         let seat = seat["seat"].as_u64().unwrap() as u8;
+        assert_eq!(hello["seat"], seat, "{hello}");
         Self {
             id,
             seat,
