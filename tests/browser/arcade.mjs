@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
@@ -37,17 +38,18 @@ export async function freePort() {
 }
 
 /**
- * The `worldline serve` of this tree on loopback: on its own chains, or with `native` on none. What it
- * keeps is in `data`, an empty folder unless an earlier one is given, and so is its port.
+ * The `worldline serve` of this tree on loopback: on its own chains, with `native` on none, or on the
+ * `chains` that these options name. What it keeps is in `data`, an empty folder unless an earlier one
+ * is given, and so is its port.
  */
-export async function startArcade({ native = false, data: earlier, port: wanted } = {}) {
+export async function startArcade({ native = false, chains: named, data: earlier, port: wanted } = {}) {
   const binary = required('WORLDLINE');
   const data = earlier ?? (await mkdtemp(join(tmpdir(), 'worldline-browser-test-')));
   const port = wanted ?? (await freePort());
   const site = join(ROOT, 'web', 'dist');
   const worlds = process.env.WORLDS || join(ROOT, 'worlds');
   const l1 = await freePort();
-  const chains = native ? ['--native'] : ['--l1-port', `${l1}`, '--rollup-port', '0'];
+  const chains = named ?? (native ? ['--native'] : ['--l1-port', `${l1}`, '--rollup-port', '0']);
   const child = spawn(
     binary,
     ['serve', '--port', `${port}`, '--worlds', worlds, '--site', site, '--data', data, ...chains],
@@ -80,6 +82,33 @@ export async function startArcade({ native = false, data: earlier, port: wanted 
     await sleep(50);
   }
   return { address, data, worlds, port, l1: `http://127.0.0.1:${l1}`, log: () => log, stop, crash };
+}
+
+/** Our own L1 and a rollup beside it, in a process of their own: `worldline chain up`. */
+export async function startChains({ data: earlier, port: wanted } = {}) {
+  const data = earlier ?? (await mkdtemp(join(tmpdir(), 'worldline-chains-test-')));
+  const port = wanted ?? (await freePort());
+  const child = spawn(
+    required('WORLDLINE'),
+    ['chain', 'up', '--json', '--data', data, '--l1-port', `${port}`, '--rollup-port', '0'],
+    { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const ended = new Promise((done) => child.once('exit', done));
+  const said = await Promise.race([
+    new Promise((done) => createInterface(child.stdout).once('line', done)),
+    ended.then(() => null),
+    sleep(START_MS).then(() => null),
+  ]);
+  if (said === null) throw new Error('the chains did not start');
+  const crash = async () => {
+    child.kill('SIGKILL');
+    await ended;
+  };
+  const stop = async () => {
+    await crash();
+    await rm(data, { recursive: true, force: true });
+  };
+  return { ...JSON.parse(said), data, port, stop, crash };
 }
 
 /** Headless Chromium with a fresh profile. */

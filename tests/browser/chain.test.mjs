@@ -11,7 +11,7 @@ import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
 
 const PATIENCE_MS = 60_000;
 /** After a power cut both chains catch up before they settle. */
-const SETTLED_MS = 240_000;
+const SETTLED_MS = 120_000;
 /** Deposits and fees are told apart from rounding by less than this, SOL. */
 const CLOSE_SOL = 0.02;
 

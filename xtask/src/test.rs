@@ -208,7 +208,12 @@ fn browser(chromium: &Path, screenshots: &Path) -> Outcome<Tally> {
             "--test-timeout=420000",
             "--test-concurrency=1",
         ])
-        .args(["match.test.mjs", "chain.test.mjs", "worlds.test.mjs"])
+        .args([
+            "match.test.mjs",
+            "chain.test.mjs",
+            "outage.test.mjs",
+            "worlds.test.mjs",
+        ])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("WORLDLINE", worldline)

@@ -18,6 +18,6 @@ export { padSender, type PadSender } from './input';
 export { changes, states } from './subscribe';
 export { sender, type Sender, type SendingRpc } from './send';
 export { type Batch, closeSession, giveBack, lendSession, type NewSession, openSession, type SessionCost, sessionCost } from './open';
-export { forkWorld, parentOf, retireWorld, worldName, worldShards, worldSizes } from './world';
+export { createWithSeed, forkWorld, parentOf, retireWorld, worldName, worldShards, worldSizes } from './world';
 export { findResults, findScores, findSessions, findWorlds, type Found } from './find';
 export { type Fault, faultOf } from './fault';

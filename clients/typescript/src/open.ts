@@ -26,8 +26,10 @@ export const L1_UNITS = 1_400_000;
 const PAGES_PER_CREATE = 8;
 /** Accounts that one transaction commits or closes. */
 const ACCOUNTS_PER_COMMIT = 12;
-/** The rollup commits when it is asked to, and never by the clock. */
+/** The rollup commits an account when it is asked to, and never by the clock. */
 const NEVER = 0xffffffff;
+/** The score is committed every 300 frames, for one fee; hidden state is a hundred times as large. */
+const STATE_COMMIT_MS = 5_000;
 /** Bytes of a session's accounts, and of the delegation program's records of each. */
 const [SESSION_BYTES, STATE_BYTES, INPUTS_BYTES, PAGE_BYTES] = [512, 256, 256, 10_240];
 const RECORD_BYTES = [96, 150];
@@ -127,7 +129,8 @@ async function lend(
     derive(DELEGATION_PROGRAM, 'delegation'),
     derive(DELEGATION_PROGRAM, 'delegation-metadata'),
   ]);
-  const lent = getDelegateInstruction({ payer, account, program, buffer, record, metadata, id: sessionId(id), part, index, commitMs: NEVER, validator });
+  const commitMs = part === PART.state ? STATE_COMMIT_MS : NEVER;
+  const lent = getDelegateInstruction({ payer, account, program, buffer, record, metadata, id: sessionId(id), part, index, commitMs, validator });
   return [unitLimit(L1_UNITS), lent];
 }
 

@@ -7,9 +7,11 @@ import {
   getBase64EncodedWireTransaction,
   getSignatureFromTransaction,
   type Instruction,
+  isSolanaError,
   pipe,
   type Rpc,
   type SendTransactionApi,
+  SOLANA_ERROR__TRANSACTION_ERROR__BLOCKHASH_NOT_FOUND,
   setTransactionMessageFeePayerSigner,
   setTransactionMessageLifetimeUsingBlockhash,
   type Signature,
@@ -37,35 +39,71 @@ export interface Sender {
   post(payer: TransactionSigner, instructions: readonly Instruction[]): Promise<Signature>;
 }
 
+/** A blockhash, and since when it is known. */
+interface Known { hash: Promise<Blockhash>; at: number }
+
 /** A sender for the chain behind `rpc`. */
 export function sender(rpc: SendingRpc): Sender {
-  let known: { hash: Promise<Blockhash>; at: number } | null = null;
+  let known: Known | null = null;
+  /** The newest blockhash, and what was sent under it. */
+  let newest = '';
+  let sent = new Set<Signature>();
 
-  function blockhash(): Promise<Blockhash> {
-    if (known === null || Date.now() - known.at > HASH_MS) {
-      const hash = rpc.getLatestBlockhash({ commitment: 'processed' }).send();
-      const asked = { hash: hash.then(({ value }) => value), at: Date.now() };
-      known = asked;
-      // One that was not to be had is asked for again.
-      asked.hash.catch(() => { if (known === asked) known = null; });
-    }
-    return known.hash;
+  function took(hash: Blockhash): Blockhash {
+    if (hash.blockhash !== newest) [newest, sent] = [hash.blockhash, new Set()];
+    return hash;
   }
 
-  async function send(payer: TransactionSigner, instructions: readonly Instruction[], skipPreflight: boolean) {
-    const latest = await blockhash();
-    const transaction = await signTransactionMessageWithSigners(
+  function latest(): Known {
+    if (known !== null && Date.now() - known.at <= HASH_MS) return known;
+    const hash = rpc.getLatestBlockhash({ commitment: 'processed' }).send();
+    const asked: Known = { hash: hash.then(({ value }) => took(value)), at: Date.now() };
+    known = asked;
+    // One that was not to be had is asked for again.
+    asked.hash.catch(() => forget(asked));
+    return asked;
+  }
+
+  function forget(used: Known): void {
+    if (known === used) known = null;
+  }
+
+  async function signed(payer: TransactionSigner, instructions: readonly Instruction[], used: Known) {
+    const hash = await used.hash;
+    return signTransactionMessageWithSigners(
       pipe(
         createTransactionMessage({ version: 'legacy' }),
         (message) => setTransactionMessageFeePayerSigner(payer, message),
-        (message) => setTransactionMessageLifetimeUsingBlockhash(latest, message),
+        (message) => setTransactionMessageLifetimeUsingBlockhash(hash, message),
         (message) => appendTransactionMessageInstructions(instructions, message),
       ),
     );
-    const wire = getBase64EncodedWireTransaction(transaction);
-    const options = { encoding: 'base64', preflightCommitment: 'processed', skipPreflight } as const;
-    await rpc.sendTransaction(wire, options).send();
-    return getSignatureFromTransaction(transaction);
+  }
+
+  async function send(payer: TransactionSigner, instructions: readonly Instruction[], skipPreflight: boolean): Promise<Signature> {
+    for (let restarted = false; ; ) {
+      const used = latest();
+      const transaction = await signed(payer, instructions, used);
+      const signature = getSignatureFromTransaction(transaction);
+      // The same again under the same hash is the same transaction, which runs once: wait for another.
+      if (sent.has(signature)) {
+        forget(used);
+        await new Promise((done) => setTimeout(done, LOOK_MS));
+        continue;
+      }
+      sent.add(signature);
+      try {
+        const options = { encoding: 'base64', preflightCommitment: 'processed', skipPreflight } as const;
+        await rpc.sendTransaction(getBase64EncodedWireTransaction(transaction), options).send();
+        return signature;
+      } catch (error) {
+        sent.delete(signature);
+        // A chain that was started again may not know the hash any more: once more with a new one.
+        if (restarted || !isForgotten(error)) throw error;
+        restarted = true;
+        forget(used);
+      }
+    }
   }
 
   return {
@@ -82,4 +120,11 @@ export function sender(rpc: SendingRpc): Sender {
       throw new Error('The chain never executed the transaction. Try again.');
     },
   };
+}
+
+function isForgotten(error: unknown): boolean {
+  for (let one = error; one instanceof Error; one = one.cause) {
+    if (isSolanaError(one, SOLANA_ERROR__TRANSACTION_ERROR__BLOCKHASH_NOT_FOUND)) return true;
+  }
+  return false;
 }

@@ -90,8 +90,8 @@ export async function forkWorld(fork: {
   return { world, batches: [...batches, ...checks] };
 }
 
-/** The system program's CreateAccountWithSeed. */
-function createWithSeed(owner: TransactionSigner, made: Address, seed: string, rent: bigint, space: number): Instruction {
+/** The system program's CreateAccountWithSeed, for an account of the program's. */
+export function createWithSeed(owner: TransactionSigner, made: Address, seed: string, rent: bigint, space: number): Instruction {
   const key = getAddressEncoder();
   const data = new Uint8Array(92 + seed.length);
   const view = new DataView(data.buffer);

@@ -56,6 +56,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub const SIGN_GRACE: Duration = Duration::from_secs(3);
 /// Milliseconds between two frames, as a task says it: rollups read 16 as the sixtieth of a second.
 pub const FRAME_MILLIS: i64 = 16;
+/// A rollup commits a session's state to L1 this often: every 300 frames, for one fee.
+pub const STATE_COMMIT_MILLIS: u32 = 5_000;
 /// A player sends its pad again after this many frames without a change, so that it counts as there.
 pub const KEEP_ALIVE_FRAMES: u32 = 120;
 /// Subscribed accounts that say nothing for this long are asked for again.

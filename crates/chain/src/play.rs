@@ -197,10 +197,7 @@ pub fn press(
     wait_for_start(chains, found, &mut feed, patience)?;
     let mut player = Player::new(found, key, seat);
     let inputs: InputAccount = read(&found.at.program, rpc, &found.at.inputs)?;
-    player.sequence = inputs.buffer.slots[usize::from(seat)].sequence;
-    player
-        .pressed
-        .push((player.sequence, inputs.buffer.slots[usize::from(seat)].pad));
+    player.resume(&inputs);
     player.send(chains, pads.first().copied().unwrap_or_default())?;
     let mut stands = 0;
     loop {
@@ -283,7 +280,7 @@ impl<'a> Presser<'a> {
     ) -> Result<Self, PlayError> {
         let inputs: InputAccount = read(&found.at.program, chains.of(found), &found.at.inputs)?;
         let mut player = Player::new(found, key, seat);
-        player.sequence = inputs.buffer.slots[usize::from(seat)].sequence;
+        player.resume(&inputs);
         Ok(Self { player })
     }
 
@@ -325,6 +322,15 @@ impl<'a> Player<'a> {
             sent_at: 0,
             blockhash: Recent::default(),
         }
+    }
+
+    /// Goes on where the chain is: a match may have been left, and come back to.
+    fn resume(&mut self, inputs: &InputAccount) {
+        let slot = inputs.buffer.slots[usize::from(self.seat)];
+        self.sequence = slot.sequence;
+        self.pressed.push((slot.sequence, slot.pad));
+        self.frame = inputs.buffer.frame;
+        self.hash = RunningHash(inputs.hashes[usize::from(self.seat)]);
     }
 
     /// Sends a pad that differs from the last one, or any when it is time to show life.
@@ -373,8 +379,13 @@ impl<'a> Player<'a> {
             .position(|one| *one == (slot.sequence, slot.pad));
         let mut hash = self.hash;
         hash.push(frame, &slot);
-        // Told out of order, or after the next pad: the account's own hash says which pad it was.
-        if hash.0 != inputs.hashes[usize::from(self.seat)] {
+        let chain = RunningHash(inputs.hashes[usize::from(self.seat)]);
+        if hash != chain {
+            // Frames that were not told: what is told from here on is attested again.
+            if frame > self.frame + 1 {
+                (self.frame, self.hash) = (frame, chain);
+            }
+            // Told after the next pad: the account's own hash says that this was not the one applied.
             return Ok(None);
         }
         let forged = PlayError::Forged {
@@ -403,5 +414,87 @@ impl<'a> Player<'a> {
             chains,
             self.found.at.sign_inputs(&self.key.pubkey(), signature),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Program;
+    use crate::session::SessionAt;
+    use bytemuck::Zeroable;
+    use worldline_abi::{PadSlot, SessionAccount};
+
+    /// Inputs as the program leaves them: each frame's slot is hashed into what was there before.
+    fn applied(inputs: &mut InputAccount, frame: u32, sequence: u16) {
+        let slot = PadSlot {
+            pad: Pad::default(),
+            sequence,
+        };
+        let mut hash = RunningHash(inputs.hashes[0]);
+        hash.push(frame, &slot);
+        inputs.buffer.frame = frame;
+        inputs.buffer.slots[0] = slot;
+        inputs.hashes[0] = hash.0;
+    }
+
+    fn player<'a>(found: &'a Found, key: &'a Keypair) -> Player<'a> {
+        Player::new(found, key, 0)
+    }
+
+    fn found() -> Found {
+        Found {
+            at: SessionAt::new(Program::default(), [1; 32].into(), [2; 16]),
+            account: SessionAccount::zeroed(),
+            state: SessionState::zeroed(),
+            lent: true,
+        }
+    }
+
+    #[test]
+    fn who_comes_back_signs_on() {
+        let (found, key) = (found(), Keypair::new());
+        let mut inputs = InputAccount::zeroed();
+        for frame in 1..=90 {
+            applied(&mut inputs, frame, 7);
+        }
+        let mut player = player(&found, &key);
+        player.resume(&inputs);
+        for frame in 91..=119 {
+            applied(&mut inputs, frame, 7);
+            assert_eq!(player.took(&inputs).unwrap(), None);
+        }
+        applied(&mut inputs, 120, 7);
+        assert!(is_mark(120));
+        let signed = player.took(&inputs).unwrap().unwrap();
+        assert_eq!((signed.frame, signed.seat), (120, 0));
+    }
+
+    #[test]
+    fn frames_that_were_not_told_end_no_signing() {
+        let (found, key) = (found(), Keypair::new());
+        let mut inputs = InputAccount::zeroed();
+        let mut player = player(&found, &key);
+        player.resume(&inputs);
+        for frame in 1..=60 {
+            applied(&mut inputs, frame, 0);
+            let told = frame != 30;
+            let signed = told.then(|| player.took(&inputs).unwrap()).flatten();
+            assert_eq!(signed.is_some(), frame == 60);
+        }
+    }
+
+    #[test]
+    fn a_pad_that_was_never_pressed_ends_it() {
+        let (found, key) = (found(), Keypair::new());
+        let mut inputs = InputAccount::zeroed();
+        let mut player = player(&found, &key);
+        player.resume(&inputs);
+        applied(&mut inputs, 1, 9);
+        let forged = player.took(&inputs);
+        assert!(matches!(
+            forged,
+            Err(PlayError::Forged { frame: 1, seat: 0 })
+        ));
     }
 }

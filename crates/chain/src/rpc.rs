@@ -335,6 +335,12 @@ impl Rpc {
         text.parse().map_err(|_| self.odd(METHOD, "no identity"))
     }
 
+    /// Whether this is a box of ours: its lamports are play money, and its faucet gives them to anyone.
+    pub fn is_box(&self) -> Result<bool, RpcError> {
+        let version = self.call("getVersion", json!([]))?;
+        Ok(version["worldline-cabinet"].is_string())
+    }
+
     /// Asks a test chain's faucet for lamports.
     pub fn airdrop(&self, to: &Address, lamports: u64) -> Result<Signature, RpcError> {
         const METHOD: &str = "requestAirdrop";

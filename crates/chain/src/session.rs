@@ -14,7 +14,9 @@ use worldline_abi::{
     ResultAccount, SessionAccount, SessionState, address,
 };
 
-use crate::limits::{ACCOUNTS_PER_COMMIT, FRAME_MILLIS, L1_UNITS, PAGES_PER_CREATE};
+use crate::limits::{
+    ACCOUNTS_PER_COMMIT, FRAME_MILLIS, L1_UNITS, PAGES_PER_CREATE, STATE_COMMIT_MILLIS,
+};
 use crate::program::{Program, SYSTEM_PROGRAM, unit_limit};
 use crate::world::shard_sizes;
 
@@ -23,7 +25,7 @@ const MAGIC_PROGRAM: Address = Address::new_from_array(address::MAGIC_PROGRAM);
 const MAGIC_CONTEXT: Address = Address::new_from_array(address::MAGIC_CONTEXT);
 /// The magic program's `ScheduleTask`.
 const SCHEDULE_TASK: u32 = 6;
-/// A rollup commits these accounts when it is asked to, and never by the clock.
+/// What a delegation says of an account that is committed when that is asked for, and never by the clock.
 const NEVER: u32 = u32::MAX;
 
 /// A session's addresses.
@@ -175,7 +177,11 @@ impl SessionAt {
             id: self.id,
             part: part.part,
             index: part.index,
-            commit_ms: NEVER,
+            // The score; hidden state is a hundred times as large, and needed at the end only.
+            commit_ms: match part.part {
+                part::STATE => STATE_COMMIT_MILLIS,
+                _ => NEVER,
+            },
             validator: validator.to_bytes(),
         };
         let of = |seed: &[u8]| {

@@ -15,7 +15,9 @@ use crate::Folders;
 #[cfg(feature = "cabinet")]
 use crate::chain::up::Running;
 #[cfg(feature = "cabinet")]
-use worldline_chain::{Program, Signer};
+use worldline_chain::table::Chains;
+#[cfg(feature = "cabinet")]
+use worldline_chain::{Address, Program};
 #[cfg(feature = "cabinet")]
 use worldline_server::{ChainAccess, Fetched};
 
@@ -52,6 +54,11 @@ pub(crate) struct Options {
     #[cfg(feature = "cabinet")]
     #[command(flatten)]
     own: crate::chain::up::OwnChains,
+    /// A rollup that runs already, in place of our own; it is kept where it was started (`worldline
+    /// chain up`)
+    #[cfg(feature = "cabinet")]
+    #[arg(long, value_name = "URL", requires = "l1", conflicts_with = "admin")]
+    rollup: Option<String>,
 }
 
 pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
@@ -86,7 +93,7 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
         port => port + 1,
     });
     #[cfg(feature = "cabinet")]
-    let chains = runtime.block_on(chains(&options, &arena))?;
+    let (chains, access) = runtime.block_on(chains(&options, &arena))?;
     let served = runtime.block_on(async {
         let options = worldline_server::Options {
             host: options.host,
@@ -95,7 +102,7 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
             #[cfg(feature = "chain")]
             chain: {
                 #[cfg(feature = "cabinet")]
-                let access = chains.as_ref().map(access);
+                let access = access;
                 #[cfg(not(feature = "cabinet"))]
                 let access = None;
                 access
@@ -141,27 +148,36 @@ pub(crate) fn run(options: Options, open: bool) -> Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-/// The chains that matches run on, unless they shall run natively.
+/// The chains that matches run on, unless they shall run natively, and what of them is ours.
 #[cfg(feature = "cabinet")]
-async fn chains(options: &Options, arena: &Arena) -> Result<Option<Running>> {
+async fn chains(
+    options: &Options,
+    arena: &Arena,
+) -> Result<(Option<Running>, Option<ChainAccess>)> {
     if options.native {
-        return Ok(None);
+        return Ok((None, None));
+    }
+    if let (Some(l1), Some(rollup)) = (&options.own.l1, &options.rollup) {
+        let chains = crate::chain::up::chains(l1, rollup);
+        let keeper = chains.rollup.identity()?;
+        return Ok((None, Some(access(chains, keeper))));
     }
     let data = options.folders.data.join("chain");
     let shelf = Arc::new(arena.shelf().clone());
     let running = options.own.start(&data, LOCALHOST, shelf).await?;
-    running.keep();
-    running.upload_shelf();
-    Ok(Some(running))
+    running.keep(true);
+    let access = access(running.chains().clone(), running.rollup().identity());
+    Ok((Some(running), Some(access)))
 }
 
 #[cfg(feature = "cabinet")]
-fn access(running: &Running) -> ChainAccess {
+fn access(chains: Chains, keeper: Address) -> ChainAccess {
     ChainAccess {
-        chains: running.chains().clone(),
+        // An L1 that cannot be reached now gives nothing away either.
+        play_money: chains.l1.is_box().unwrap_or(false),
+        chains,
         program: Program::default(),
-        keeper: Some(running.identity().pubkey()),
-        play_money: true,
+        keeper: Some(keeper),
         fetched: Fetched::default(),
     }
 }

@@ -22,7 +22,8 @@ pub(super) async fn health(context: &Context) -> Answer {
 }
 
 pub(super) fn version() -> Value {
-    json!({ "solana-core": API_VERSION, "feature-set": 0 })
+    let ours = env!("CARGO_PKG_VERSION");
+    json!({ "solana-core": API_VERSION, "feature-set": 0, "worldline-cabinet": ours })
 }
 
 pub(super) async fn slot(context: &Context, params: &mut Params) -> Answer {

@@ -1,5 +1,5 @@
-//! Our own chains: L1 in a box and a rollup over it in this process, and the rollup's keeper. For
-//! `worldline chain up`, and for the arcade.
+//! Our own chains: L1 in a box and a rollup over it in this process, and the rollup's keeper; or our
+//! rollup over somebody else's L1. For `worldline chain up`, and for the arcade.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use worldline_chain::keeper::Keeper;
 use worldline_chain::limits::LAMPORTS_PER_SOL;
 use worldline_chain::table::Chains;
 use worldline_chain::upload::{Terms, default_id, upload};
+use worldline_chain::watch::websocket_url;
 use worldline_chain::{Commitment, Keypair, Program, Rpc, Signer, wallet};
 
 use super::worlds::{bar, show};
@@ -27,6 +28,13 @@ const KEEPER_SOL: u64 = 1_000;
 /// Where our own chains answer and what they load.
 #[derive(Args, Clone)]
 pub(crate) struct OwnChains {
+    /// An L1 that runs already, in place of our own box: another box, a test validator, devnet, …
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1: Option<String>,
+    /// Keypair of the upgrade authority of that L1's delegation program (a box keeps it as
+    /// `authority.json`), so that our rollup is admitted; not needed where it was admitted before
+    #[arg(long, value_name = "FILE", requires = "l1")]
+    admin: Option<PathBuf>,
     /// L1's port; WebSockets are on the next. 0: any
     #[arg(long, default_value_t = L1_PORT)]
     l1_port: u16,
@@ -69,9 +77,9 @@ fn delegation_program() -> PathBuf {
     PathBuf::from(package).join(L1Config::DELEGATION_ELF)
 }
 
-/// Both chains and the keeper, until dropped.
+/// A rollup with its keeper, and its L1 where that is ours, until dropped.
 pub(crate) struct Running {
-    l1: L1,
+    l1: Option<L1>,
     rollup: Rollup,
     keeper: Arc<Keeper>,
     stop: Arc<AtomicBool>,
@@ -94,6 +102,41 @@ impl OwnChains {
         host: IpAddr,
         shelf: Arc<Shelf>,
     ) -> Result<Running> {
+        let mut config = RollupConfig::new(data.join("rollup"), "");
+        config.listen = (host, self.rollup_port).into();
+        let l1 = match &self.l1 {
+            Some(url) => {
+                config.l1.clone_from(url);
+                let admin = self.admin.as_deref().map(wallet::read);
+                config.admin = admin.transpose()?;
+                None
+            }
+            None => {
+                let l1 = self.start_box(data, host).await?;
+                config.l1 = l1.rpc_url();
+                config.l1_ws = Some(l1.ws_url());
+                config.admin = Some(l1.authority());
+                Some(l1)
+            }
+        };
+        let l1_url = config.l1.clone();
+        let rollup = Rollup::start(config).await?;
+        let keeper = Keeper {
+            chains: chains(&l1_url, &rollup.rpc_url()),
+            program: Program::default(),
+            key: wallet::read(&data.join("rollup").join("identity.json"))?,
+            shelf,
+            folder: data.join("keeper"),
+        };
+        Ok(Running {
+            l1,
+            rollup,
+            keeper: Arc::new(keeper),
+            stop: Arc::default(),
+        })
+    }
+
+    async fn start_box(&self, data: &Path, host: IpAddr) -> Result<L1> {
         for (file, hint) in [
             (
                 &self.program,
@@ -112,28 +155,15 @@ impl OwnChains {
         config.listen = (host, self.l1_port).into();
         config.delegation_program = Some(self.delegation_program.clone());
         config.programs = vec![(Program::default().id, self.program.clone())];
-        let l1 = L1::start(config).await?;
-        let mut config = RollupConfig::new(data.join("rollup"), l1.rpc_url());
-        config.listen = (host, self.rollup_port).into();
-        config.l1_ws = Some(l1.ws_url());
-        config.admin = Some(l1.authority());
-        let rollup = Rollup::start(config).await?;
-        let keeper = Keeper {
-            chains: Chains {
-                l1: Rpc::new(l1.rpc_url(), Commitment::Confirmed),
-                rollup: Rpc::new(rollup.rpc_url(), Commitment::Processed),
-            },
-            program: Program::default(),
-            key: wallet::read(&data.join("rollup").join("identity.json"))?,
-            shelf,
-            folder: data.join("keeper"),
-        };
-        Ok(Running {
-            l1,
-            rollup,
-            keeper: Arc::new(keeper),
-            stop: Arc::default(),
-        })
+        Ok(L1::start(config).await?)
+    }
+}
+
+/// Both chains, as everything that plays on them asks them.
+pub(crate) fn chains(l1: &str, rollup: &str) -> Chains {
+    Chains {
+        l1: Rpc::new(l1, Commitment::Confirmed),
+        rollup: Rpc::new(rollup, Commitment::Processed),
     }
 }
 
@@ -148,17 +178,19 @@ impl Running {
         &self.rollup
     }
 
-    /// The rollup's identity, with which its keeper signs.
-    pub(crate) fn identity(&self) -> &Keypair {
-        &self.keeper.key
-    }
-
-    /// Has the keeper work, in a thread of its own.
-    pub(crate) fn keep(&self) {
+    /// Has the keeper work, in a thread of its own; first it gets play money where L1 has any. With
+    /// `worlds` those of its shelf are put onto a box of our own: anywhere else that costs money.
+    pub(crate) fn keep(&self, worlds: bool) {
         let (keeper, stop) = (Arc::clone(&self.keeper), Arc::clone(&self.stop));
+        let worlds = worlds && self.l1.is_some();
         std::thread::spawn(move || {
             if let Err(error) = fund(&keeper.chains.l1, &keeper.key) {
-                tracing::warn!(%error, "the keeper has no play money");
+                let wallet = keeper.key.pubkey();
+                tracing::warn!(%wallet, %error, "the keeper has no lamports on L1 for results and replays: send it some");
+            }
+            if worlds {
+                let keeper = Arc::clone(&keeper);
+                std::thread::spawn(move || upload_shelf(&keeper));
             }
             if let Err(error) = keeper.work(&stop) {
                 tracing::error!(%error, "the keeper cannot keep its journals, so no match runs");
@@ -166,42 +198,34 @@ impl Running {
         });
     }
 
-    /// Puts the worlds of the keeper's shelf onto L1, in a thread of its own; those that are there
-    /// already cost a look.
-    pub(crate) fn upload_shelf(&self) {
-        let keeper = Arc::clone(&self.keeper);
-        std::thread::spawn(move || {
-            for world in keeper
-                .shelf
-                .worlds()
-                .iter()
-                .filter(|world| !world.is_policy())
-            {
-                let cartridge = world.cartridge();
-                let terms = Terms {
-                    id: default_id(cartridge.manifest()),
-                    fee: 0,
-                };
-                let bar = bar();
-                bar.set_message(world.id().to_owned());
-                let watch = |progress| show(&bar, progress);
-                let put = fund(&keeper.chains.l1, &keeper.key).and_then(|()| {
-                    let (l1, program) = (&keeper.chains.l1, keeper.program);
-                    Ok(upload(l1, program, &keeper.key, terms, cartridge, &watch)?)
-                });
-                bar.finish_and_clear();
-                if let Err(error) = put {
-                    eprintln!("worldline: {} is not on L1: {error:#}", world.id());
-                }
-            }
-        });
-    }
-
-    /// Ends both; what they keep stays.
+    /// Ends what is ours; what it keeps stays.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.rollup.stop();
-        self.l1.stop();
+        if let Some(l1) = &self.l1 {
+            l1.stop();
+        }
+    }
+}
+
+/// Puts the worlds of the keeper's shelf onto L1; those that are there already cost a look.
+fn upload_shelf(keeper: &Keeper) {
+    let worlds = keeper.shelf.worlds().iter();
+    for world in worlds.filter(|world| !world.is_policy()) {
+        let cartridge = world.cartridge();
+        let terms = Terms {
+            id: default_id(cartridge.manifest()),
+            fee: 0,
+        };
+        let bar = bar();
+        bar.set_message(world.id().to_owned());
+        let watch = |progress| show(&bar, progress);
+        let (l1, program) = (&keeper.chains.l1, keeper.program);
+        let put = upload(l1, program, &keeper.key, terms, cartridge, &watch);
+        bar.finish_and_clear();
+        if let Err(error) = put {
+            eprintln!("worldline: {} is not on L1: {error:#}", world.id());
+        }
     }
 }
 
@@ -231,24 +255,30 @@ async fn both(options: &Options) -> Result<()> {
     let running = own
         .start(&options.data, options.host, Arc::new(shelf))
         .await?;
-    running.keep();
-    let (l1, rollup) = (&running.l1, &running.rollup);
+    running.keep(false);
+    let (l1, rollup) = (running.chains().l1.url(), &running.rollup);
+    let l1_ws = websocket_url(l1);
     let program = Program::default().id.to_string();
     if options.json {
         println!(
             "{}",
             json!({
-                "l1": l1.rpc_url(), "l1_ws": l1.ws_url(),
+                "l1": l1, "l1_ws": l1_ws,
                 "rollup": rollup.rpc_url(), "rollup_ws": rollup.ws_url(),
                 "identity": rollup.identity().to_string(), "program": program,
             })
         );
     } else {
+        let name = if running.l1.is_some() {
+            "L1 in a box"
+        } else {
+            "L1"
+        };
         let row = |name: &str, http: String, ws: String| [name.to_string(), http, ws];
         table::print(
             ["CHAIN", "HTTP", "WEBSOCKET"],
             &[
-                row("L1 in a box", l1.rpc_url(), l1.ws_url()),
+                row(name, l1.to_owned(), l1_ws),
                 row("rollup", rollup.rpc_url(), rollup.ws_url()),
             ],
         );
