@@ -48,6 +48,8 @@ export interface Signer {
   applied(frame: number, slot: Uint8Array): string | null;
   /** The match is over: signs up to its last frame, unless that is done. */
   finish(): { frame: number; signature: string } | null;
+  /** The frame that is taken in next; a later one means that frames never arrived. */
+  next(): number;
   /** The running hash up to the last frame that was taken in. */
   hash(): Uint8Array;
   /** Goes on from a hash the arcade remembers (after a lost connection). */
@@ -99,6 +101,7 @@ export function newSigner(session: string, seat: number, secret: Uint8Array): Si
       const frame = next - 1;
       return frame > signed ? { frame, signature: signature() } : null;
     },
+    next: () => next,
     hash: () => hash,
     resume(frame, from) {
       hash = Uint8Array.from(from);
