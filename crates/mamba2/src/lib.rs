@@ -50,7 +50,7 @@ pub use layer::{
 };
 #[cfg(feature = "std")]
 pub use native::Native;
-pub use norm::{normalize, split_planes};
+pub use norm::{Fit, Norm, normalize, split_planes};
 pub use params::{
     BoundError, CONV_TAPS, Dims, HEAD_DIM, Layer, LayerParams, Linear, MAX_COLUMNS, MAX_D_MODEL,
     MAX_D_STATE, MAX_MULTIPLIER, MAX_ROWS, MAX_SHIFT, MAX_TAP, Output, Tables,

@@ -8,6 +8,72 @@ const NORM_BITS: i32 = 15;
 /// Fraction bits of the mean square.
 const MEAN_BITS: u32 = 12;
 
+/// How the values of one vector are normalised.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm {
+    fit: Fit,
+    mantissa: i32,
+    shift: u32,
+}
+
+/// Brings values to 15 bits and a sign.
+#[derive(Debug, Clone, Copy)]
+pub struct Fit {
+    up: u32,
+    down: u32,
+}
+
+impl Fit {
+    /// The square of a value that was brought to size.
+    #[inline(always)]
+    pub fn square(self, value: i32) -> i64 {
+        let value = i64::from(self.of(value));
+        value * value
+    }
+
+    #[inline(always)]
+    fn of(self, value: i32) -> i32 {
+        (value << self.up) >> self.down
+    }
+}
+
+impl Norm {
+    /// Of a vector of `len` values, at most 2,048: `most` has the bits of all their magnitudes, and `sum`
+    /// adds up their squares. `None` if all of them are zero.
+    #[inline(always)]
+    pub fn new(most: u32, len: usize, table: &[i16], sum: impl FnOnce(Fit) -> i64) -> Option<Self> {
+        if most == 0 {
+            return None;
+        }
+        let shift = (32 - most.leading_zeros()) as i32 - NORM_BITS;
+        let fit = Fit {
+            up: (-shift).max(0) as u32,
+            down: shift.max(0) as u32,
+        };
+        let mean = ((sum(fit) as u64) << MEAN_BITS) / len as u64;
+        let (mantissa, exponent) = rsqrt(table, mean);
+        // 2^10/sqrt(mean·2^-12) = mantissa·2^(10+6-15-exponent)
+        debug_assert!(
+            (3..=30).contains(&exponent),
+            "mean square {mean} out of its range"
+        );
+        Some(Self {
+            fit,
+            mantissa: mantissa as i32,
+            shift: exponent + 9 - NORMAL_BITS,
+        })
+    }
+
+    /// A value in Q10, as the two planes have it.
+    #[inline(always)]
+    pub fn planes(self, value: i32) -> (i8, i8) {
+        split(sat16(round_shift(
+            self.fit.of(value) * self.mantissa,
+            self.shift,
+        )))
+    }
+}
+
 /// Root-mean-square normalisation of `values` (any unit, at most 2,048 of them) to Q10,
 /// split into the planes that the next matrix reads. All zeros stay zeros.
 #[inline(always)]
@@ -15,35 +81,15 @@ pub fn normalize(values: &[i32], table: &[i16], high: &mut [i8], low: &mut [i8])
     let most = values
         .iter()
         .fold(0, |most, value| most | value.unsigned_abs());
-    if most == 0 {
+    let sum = |fit: Fit| values.iter().map(|value| fit.square(*value)).sum();
+    let Some(norm) = Norm::new(most, values.len(), table, sum) else {
         high.fill(0);
         low.fill(0);
         return;
-    }
-    // From here on every value has at most 15 bits and a sign.
-    let shift = (32 - most.leading_zeros()) as i32 - NORM_BITS;
-    let (up, down) = ((-shift).max(0) as u32, shift.max(0) as u32);
-    let sum: i64 = values
-        .iter()
-        .map(|value| square((value << up) >> down))
-        .sum();
-    let mean = ((sum as u64) << MEAN_BITS) / values.len() as u64;
-    let (mantissa, exponent) = rsqrt(table, mean);
-    // 2^10/sqrt(mean·2^-12) = mantissa·2^(10+6-15-exponent)
-    debug_assert!(
-        (3..=30).contains(&exponent),
-        "mean square {mean} out of its range"
-    );
-    let (mantissa, shift) = (mantissa as i32, exponent + 9 - NORMAL_BITS);
+    };
     for ((value, high), low) in values.iter().zip(high).zip(low) {
-        let value = (value << up) >> down;
-        (*high, *low) = split(sat16(round_shift(value * mantissa, shift)));
+        (*high, *low) = norm.planes(*value);
     }
-}
-
-#[inline(always)]
-fn square(value: i32) -> i64 {
-    i64::from(value) * i64::from(value)
 }
 
 /// Splits activations into the planes that a matrix reads.

@@ -2,7 +2,7 @@
 
 use worldline_abi::kernels;
 use worldline_mamba2::math::{round_shift_wide, sat32};
-use worldline_mamba2::{Kernels, Layer, LayerState, Linear, MatVec, Scalar, Work};
+use worldline_mamba2::{Fit, Kernels, Layer, LayerState, Linear, MatVec, Norm, Scalar, Work};
 
 use crate::syscall;
 
@@ -26,6 +26,16 @@ impl Kernels for Chip {
             kernels::SYSCALLS => syscall::scan(layer, state, work),
             _ => Scalar.mix(layer, state, work),
         }
+    }
+
+    #[inline(never)]
+    fn prepare(&self, layer: &Layer<'_>, work: &mut Work) {
+        normalize(layer.dims.d_model, layer.tables.rsqrt, work);
+    }
+
+    #[inline(never)]
+    fn accumulate(&self, width: usize, work: &mut Work) {
+        accumulate(width, work);
     }
 
     fn sha256(&self, parts: &[&[u8]]) -> [u8; 32] {
@@ -127,21 +137,127 @@ fn dot_bytes(weights: &[i8], inputs: &[u64]) -> u64 {
     weights.iter().zip(inputs).map(product).sum()
 }
 
+/// Both halves of a word, the lower one first.
+#[inline(always)]
+fn halves(word: u64) -> [i32; 2] {
+    [word as i32, (word >> 32) as i32]
+}
+
+/// [`Scalar`]'s normalisation of the residual with two values a load and eight a store: every load and
+/// store of a program is looked up by the runtime, which takes as long as ten additions. Widths are
+/// multiples of 32.
+pub(crate) fn normalize(width: usize, table: &[i16], work: &mut Work) {
+    let words: &[u64] = bytemuck::cast_slice(&work.residual[..width]);
+    let high: &mut [u64] = bytemuck::cast_slice_mut(&mut work.high[..width]);
+    let low: &mut [u64] = bytemuck::cast_slice_mut(&mut work.low[..width]);
+    let most = words.iter().fold(0, |most, word| {
+        let [a, b] = halves(*word);
+        most | a.unsigned_abs() | b.unsigned_abs()
+    });
+    let squares = |fit: Fit| {
+        let both = |word: &u64| {
+            let [a, b] = halves(*word);
+            fit.square(a) + fit.square(b)
+        };
+        words.iter().map(both).sum()
+    };
+    let Some(norm) = Norm::new(most, width, table, squares) else {
+        high.fill(0);
+        low.fill(0);
+        return;
+    };
+    let places = high.iter_mut().zip(low);
+    for ((high, low), words) in places.zip(words.as_chunks::<{ WORD / 2 }>().0) {
+        let (mut highs, mut lows) = (0, 0);
+        for word in words.iter().rev() {
+            let [a, b] = halves(*word).map(|value| norm.planes(value));
+            highs = highs << 16 | u64::from(b.0 as u8) << 8 | u64::from(a.0 as u8);
+            lows = lows << 16 | u64::from(b.1 as u8) << 8 | u64::from(a.1 as u8);
+        }
+        (*high, *low) = (highs, lows);
+    }
+}
+
+/// [`Scalar`]'s addition to the residual, two values a load.
+pub(crate) fn accumulate(width: usize, work: &mut Work) {
+    let sums: &mut [u64] = bytemuck::cast_slice_mut(&mut work.residual[..width]);
+    let values: &[u64] = bytemuck::cast_slice(&work.projected[..width]);
+    for (sum, value) in sums.iter_mut().zip(values) {
+        let ([a, b], [c, d]) = (halves(*sum), halves(*value));
+        let [a, b] = [a.saturating_add(c), b.saturating_add(d)];
+        *sum = u64::from(b as u32) << 32 | u64::from(a as u32);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use worldline_mamba2::{MAX_COLUMNS, MAX_ROWS, math};
+    use worldline_mamba2::{
+        MAX_COLUMNS, MAX_D_MODEL, MAX_ROWS, math, normalize as reference, tables,
+    };
 
-    /// The scalar kernel's bytes, for every number of columns, at the ends of every range.
-    #[test]
-    fn a_plain_matrix_gives_the_scalar_kernels_bytes() {
-        let mut random = 7u64;
-        let mut next = move || {
+    fn random_words(seed: u64) -> impl FnMut() -> u32 {
+        let mut random = seed;
+        move || {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             (random >> 33) as u32
-        };
+        }
+    }
+
+    /// Zeroed, at whole words, as the program has it.
+    fn work() -> Vec<u64> {
+        vec![0; size_of::<Work>().div_ceil(8)]
+    }
+
+    fn as_work(words: &mut [u64]) -> &mut Work {
+        bytemuck::from_bytes_mut(&mut bytemuck::cast_slice_mut(words)[..size_of::<Work>()])
+    }
+
+    /// Zeros, small values, the ends of the range, at every width.
+    #[test]
+    fn normalisation_and_addition_give_the_scalar_kernels_bytes() {
+        let mut next = random_words(3);
+        let table: Vec<i16> = (0..tables::RSQRT_ENTRIES)
+            .map(|_| 16_384 + (next() % 16_383) as i16)
+            .collect();
+        for width in (32..=MAX_D_MODEL).step_by(32) {
+            for bits in [0, 1, 7, 15, 16, 24, 31] {
+                let mut words = work();
+                let work = as_work(&mut words);
+                let ends = [i32::MIN, i32::MAX, 0];
+                for at in 0..width {
+                    let small = (next() & ((1 << bits) - 1)) as i32;
+                    let wild = bits == 31 && next().is_multiple_of(4);
+                    work.residual[at] = if wild {
+                        ends[next() as usize % 3]
+                    } else {
+                        small.wrapping_sub((1i64 << bits >> 1) as i32)
+                    };
+                    work.projected[at] = (next() as i32).wrapping_shl(next() % 3);
+                }
+                let (mut high, mut low) = (vec![0; width], vec![0; width]);
+                reference(&work.residual[..width], &table, &mut high, &mut low);
+                let sums: Vec<i32> = (0..width)
+                    .map(|at| work.residual[at].saturating_add(work.projected[at]))
+                    .collect();
+                normalize(width, &table, work);
+                assert_eq!(
+                    (&work.high[..width], &work.low[..width]),
+                    (&high[..], &low[..]),
+                    "{width} of {bits} bits"
+                );
+                accumulate(width, work);
+                assert_eq!(work.residual[..width], sums);
+            }
+        }
+    }
+
+    /// The scalar kernel's bytes, for every number of columns, at the ends of every range.
+    #[test]
+    fn a_plain_matrix_gives_the_scalar_kernels_bytes() {
+        let mut next = random_words(7);
         for columns in (1..=40).chain([64, 167, 255, 256, 257, 512, 513, MAX_COLUMNS]) {
             let rows = 3;
             let mut bytes = vec![0u64; (rows * columns).div_ceil(8)];
@@ -161,10 +277,8 @@ mod tests {
                 columns,
                 shift: 9,
             };
-            let mut work = vec![0u64; size_of::<Work>().div_ceil(8)];
-            let work: &mut Work = bytemuck::from_bytes_mut(
-                &mut bytemuck::cast_slice_mut(&mut work)[..size_of::<Work>()],
-            );
+            let mut words = work();
+            let work = as_work(&mut words);
             for place in 0..columns {
                 let input = [i16::MIN, i16::MAX, next() as i16][next() as usize % 3];
                 (work.high[place], work.low[place]) = math::split(input);
