@@ -18,7 +18,7 @@ use worldline_arena::{Bot, CreateError, Opponent, Recording, Shelf};
 
 use crate::journal::Journal;
 use crate::limits::{COUNTDOWN, KEEPER_EVERY, KEEPER_RETRY, KEPT_MATCHES};
-use crate::play::{PlayError, Presser, run};
+use crate::play::{Frames, PlayError, Presser, run};
 use crate::program::Program;
 use crate::read::{ReadError, parse, read};
 use crate::record::{Frame, Recorder};
@@ -218,6 +218,7 @@ impl Keeper {
             &self.chains,
             found,
             &self.key,
+            Frames::Scheduled,
             patience,
             Some(recorder),
             &mut told,

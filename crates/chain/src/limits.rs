@@ -58,6 +58,10 @@ pub const SIGN_GRACE: Duration = Duration::from_secs(3);
 pub const FRAME_MILLIS: i64 = 16;
 /// A rollup commits a session's state to L1 this often: every 300 frames, for one fee.
 pub const STATE_COMMIT_MILLIS: u32 = 5_000;
+/// Time between two frames that a client sends.
+pub const FRAME_TIME: Duration = Duration::from_nanos(1_000_000_000 / 60);
+/// Unit limits that tell apart transactions which would else be the same.
+pub const DISTINCT_UNITS: u32 = 4_096;
 /// A player sends its pad again after this many frames without a change, so that it counts as there.
 pub const KEEP_ALIVE_FRAMES: u32 = 120;
 /// Subscribed accounts that say nothing for this long are asked for again.

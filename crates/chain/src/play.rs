@@ -3,13 +3,20 @@
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::Signer as _;
+use solana_instruction::Instruction as Call;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
-use worldline_abi::{InputAccount, InputSignature, Pad, SessionState, WorldAccount, seat, status};
+use worldline_abi::{
+    FrameAccount, InputAccount, InputSignature, ModelManifest, Pad, SessionAccount, SessionState,
+    WorldAccount, seat, status,
+};
 use worldline_arena::Recording;
 use worldline_arena::sign::{RunningHash, is_mark, message};
 
-use crate::limits::{KEEP_ALIVE_FRAMES, SIGN_GRACE, SILENCES, WATCH_TIMEOUT};
+use crate::limits::{
+    DISTINCT_UNITS, FRAME_TIME, KEEP_ALIVE_FRAMES, L1_UNITS, SIGN_GRACE, SILENCES, WATCH_TIMEOUT,
+};
+use crate::program::unit_limit;
 use crate::read::{ReadError, parse, read};
 use crate::record::{Frame, RecordError, Recorder};
 use crate::rpc::RpcError;
@@ -91,13 +98,24 @@ impl Feed {
 /// Is told of each frame once it is recorded, in order.
 pub type Told<'a> = &'a mut dyn FnMut(&Frame);
 
-/// Has the rollup run a match, sixty frames a second, and records it to its end. Waits up to
-/// `patience` for both seats to be ready. `authority` signs for the task: the session's payer, or its
+/// Who executes the frames of a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// The rollup, by a task of its own.
+    Scheduled,
+    /// Whoever runs the match, by transactions of their own, one frame after the other: on chains that
+    /// have no tasks, or give them fewer units than a frame takes.
+    Sent,
+}
+
+/// Has a match run, at most sixty frames a second, and records it to its end. Waits up to `patience`
+/// for both seats to be ready. `authority` signs for the frames: the session's payer, or its
 /// operator. `recorder` goes on with what an earlier call recorded.
 pub fn run(
     chains: &Chains,
     found: &Found,
     authority: &Keypair,
+    frames: Frames,
     patience: Duration,
     recorder: Option<Recorder>,
     told: Told<'_>,
@@ -106,26 +124,32 @@ pub fn run(
     // Before the first frame, so that none is missed.
     let mut feed = Feed::open(chains, found)?;
     let start = wait_for_start(chains, found, &mut feed, patience)?;
-    let account = read::<worldline_abi::SessionAccount>(&program, rpc, &found.at.address)?;
+    let account: SessionAccount = read(&program, rpc, &found.at.address)?;
     let mut recorder = match recorder {
         Some(recorder) => recorder,
         None => Recorder::new(account.session, start)?,
     };
     let world: WorldAccount = read(&program, &chains.l1, &found.world())?;
-    let frame = found
-        .at
-        .run(&rpc.identity()?, &found.world(), &world.manifest);
-    let task = i64::from_le_bytes(
-        found.at.address.to_bytes()[..8]
-            .try_into()
-            .expect("eight bytes"),
-    );
-    let call = found
-        .at
-        .schedule(&authority.pubkey(), task, account.session.clock, &frame);
-    rpc.transact(&program.id, &[call], &[authority])?;
+    let mut sender = match frames {
+        Frames::Scheduled => {
+            schedule(chains, found, authority, &account, &world.manifest)?;
+            None
+        }
+        Frames::Sent => Some(Sender::new(
+            chains,
+            found,
+            authority,
+            world.manifest,
+            recorder.frames(),
+        )),
+    };
     let mut stands = 0;
     while !recorder.is_whole() {
+        if let Some(sender) = &mut sender
+            && recorder.newest().status == status::ACTIVE
+        {
+            sender.follow(recorder.frames())?;
+        }
         match feed.next(WATCH_TIMEOUT)? {
             Some(News::State(state)) => {
                 recorder.state(&state)?;
@@ -144,6 +168,9 @@ pub fn run(
                     return Err(PlayError::Still(state.frame));
                 }
                 recorder.state(&state)?;
+                if let Some(sender) = &mut sender {
+                    sender.again();
+                }
             }
         }
         recorder.fresh().iter().for_each(&mut *told);
@@ -158,6 +185,103 @@ pub fn run(
         }
     }
     Ok(recorder.finish())
+}
+
+/// Has the rollup execute a match's frames.
+fn schedule(
+    chains: &Chains,
+    found: &Found,
+    authority: &Keypair,
+    account: &SessionAccount,
+    manifest: &ModelManifest,
+) -> Result<(), PlayError> {
+    let (at, rpc) = (&found.at, chains.of(found));
+    let frame = at.run(&rpc.identity()?, &found.world(), manifest);
+    let task = at.address.to_bytes()[..8].try_into().expect("eight bytes");
+    let task = i64::from_le_bytes(task);
+    let call = at.schedule(&authority.pubkey(), task, account.session.clock, &frame);
+    rpc.transact(&at.program.id, &[call], &[authority])?;
+    Ok(())
+}
+
+/// Sends a match's frames, each once the one before has come.
+struct Sender<'a> {
+    chains: &'a Chains,
+    found: &'a Found,
+    authority: &'a Keypair,
+    manifest: ModelManifest,
+    blockhash: Recent,
+    /// Frames that are sent.
+    sent: u32,
+    /// When the next one may be.
+    due: Instant,
+    /// Transactions that are sent: no two may be the same, or a chain takes the second for the first.
+    number: u32,
+}
+
+impl<'a> Sender<'a> {
+    fn new(
+        chains: &'a Chains,
+        found: &'a Found,
+        authority: &'a Keypair,
+        manifest: ModelManifest,
+        sent: u32,
+    ) -> Self {
+        Self {
+            chains,
+            found,
+            authority,
+            manifest,
+            blockhash: Recent::default(),
+            sent,
+            due: Instant::now(),
+            number: 0,
+        }
+    }
+
+    /// Sends the next frame if `frames` are all that were sent.
+    fn follow(&mut self, frames: u32) -> Result<(), PlayError> {
+        if frames < self.sent {
+            return Ok(());
+        }
+        std::thread::sleep(self.due.saturating_duration_since(Instant::now()));
+        self.due = Instant::now() + FRAME_TIME;
+        self.sent = frames + 1;
+        let rpc = self.chains.of(self.found);
+        for call in self.calls()? {
+            let calls = [unit_limit(self.units()), call];
+            let hash = rpc.recent(&self.blockhash)?;
+            let signed = crate::send::sign(&calls, &[self.authority], &hash)?;
+            // The first is tried out: what keeps it from running keeps all of them.
+            rpc.send(&signed.wire, self.number == 1)?;
+        }
+        Ok(())
+    }
+
+    /// What the next frame is made of; of one that was begun, what is left.
+    fn calls(&self) -> Result<Vec<Call>, PlayError> {
+        let (found, rpc) = (self.found, self.chains.of(self.found));
+        let (me, world) = (self.authority.pubkey(), found.world());
+        if found.account.frame == [0; 32] {
+            let mut whole = found.at.run(&me, &world, &self.manifest);
+            whole.accounts[0].is_signer = true;
+            return Ok(vec![whole]);
+        }
+        let frame: FrameAccount = read(&found.at.program, rpc, &found.at.frame)?;
+        let parts = found.at.frame_parts(&me, &world, &self.manifest);
+        Ok(parts.into_iter().skip(frame.next as usize).collect())
+    }
+
+    /// More than any frame that fits takes, and another number for each transaction.
+    fn units(&mut self) -> u32 {
+        self.number += 1;
+        L1_UNITS - self.number % DISTINCT_UNITS
+    }
+
+    /// The last frame was lost on the way.
+    fn again(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+    }
 }
 
 /// The state before the first frame.
@@ -357,7 +481,7 @@ impl<'a> Player<'a> {
     fn quick(
         &self,
         chains: &Chains,
-        call: solana_instruction::Instruction,
+        call: Call,
     ) -> Result<(), PlayError> {
         let rpc = chains.of(self.found);
         let hash = rpc.recent(&self.blockhash)?;

@@ -4,10 +4,10 @@ use serde_json::Value;
 use solana_address::Address;
 use solana_instruction::Instruction as Call;
 use worldline_abi::instruction::{
-    CloseReplay, CloseSession, Commit, CreatePages, CreateReplay, CreateSession, Delegate,
-    EndSession, FinishReplay, GROW_BYTES, GrowReplay, JoinSession, PickCharacter, Ready,
-    RecordResult, RunInference, SignInputs, SubmitInput, UpdateScore, WRITE_BYTES, WriteReplay,
-    part,
+    BeginFrame, CloseReplay, CloseSession, Commit, CreateFrame, CreatePages, CreateReplay,
+    CreateSession, Delegate, EndSession, FinishFrame, FinishReplay, GROW_BYTES, GrowReplay,
+    JoinSession, PickCharacter, Ready, RecordResult, RunInference, RunLayers, SignInputs,
+    SubmitInput, UpdateScore, WRITE_BYTES, WriteReplay, part,
 };
 use worldline_abi::{
     FrameAccount, InputAccount, InputSignature, ModelManifest, PAGE_BYTES, Pad, ReplayAccount,
@@ -65,6 +65,8 @@ pub struct NewSession {
     /// Who alone may execute frames and writes the replay: a rollup's identity. Without one the payer
     /// writes the replay, and any signer may execute frames.
     pub operator: Option<Address>,
+    /// Whether each frame is spread over transactions, for a world whose frames fit none.
+    pub in_parts: bool,
 }
 
 /// A part of a session that can be lent, and where it is.
@@ -115,8 +117,8 @@ impl SessionAt {
             .collect()
     }
 
-    /// Everything that a rollup is lent, pages first.
-    pub fn parts(&self, manifest: &ModelManifest) -> Vec<Part> {
+    /// Everything that a rollup is lent, pages first; `in_parts` as the session was opened.
+    pub fn parts(&self, manifest: &ModelManifest, in_parts: bool) -> Vec<Part> {
         let page = |index| Part {
             part: part::PAGE,
             index,
@@ -129,6 +131,7 @@ impl SessionAt {
         };
         let pages = (0..manifest.hidden_pages as u8).map(page);
         pages
+            .chain(in_parts.then(|| one(part::FRAME, self.frame)))
             .chain([
                 one(part::INPUTS, self.inputs),
                 one(part::STATE, self.state),
@@ -169,6 +172,12 @@ impl SessionAt {
             .program
             .call(&CreatePages { first }, &[], &accounts, &[pages]);
         vec![unit_limit(L1_UNITS), call]
+    }
+
+    /// Makes the account that carries a frame between transactions.
+    pub fn create_frame(&self) -> Call {
+        let accounts = [self.payer, self.address, self.frame, SYSTEM_PROGRAM];
+        self.program.call(&CreateFrame {}, &[], &accounts, &[])
     }
 
     /// Hands a part over to a rollup.
@@ -263,6 +272,35 @@ impl SessionAt {
         call
     }
 
+    /// One frame spread over transactions: its beginning, each layer, its end.
+    pub fn frame_parts(
+        &self,
+        runner: &Address,
+        world: &Address,
+        manifest: &ModelManifest,
+    ) -> Vec<Call> {
+        let (shards, pages) = (shards(manifest), self.pages(manifest));
+        let at = [
+            *runner,
+            self.address,
+            self.state,
+            self.inputs,
+            *world,
+            self.frame,
+        ];
+        let begin = self.program.call(&BeginFrame {}, &[], &at, &[&shards]);
+        let finish = self.program.call(&FinishFrame {}, &[], &at, &[&shards]);
+        let at = [*runner, self.address, *world, self.frame];
+        let layer = RunLayers { count: 1 };
+        let layer = self.program.call(&layer, &[], &at, &[&shards, &pages]);
+        let layers = std::iter::repeat_n(layer, manifest.layers.into());
+        let mut calls: Vec<Call> = [begin].into_iter().chain(layers).chain([finish]).collect();
+        for call in &mut calls {
+            call.accounts[0].is_signer = true;
+        }
+        calls
+    }
+
     /// On a rollup: has it run `frames` frames, sixty a second. The layout is MagicBlock's.
     pub fn schedule(&self, authority: &Address, task: i64, frames: u32, run: &Call) -> Call {
         let frames = i64::from(frames);
@@ -283,9 +321,14 @@ impl SessionAt {
 
     /// On a rollup: commits every part to L1 and gives it back. One call for each transaction; the
     /// session's own accounts come last, because every call reads them.
-    pub fn give_back(&self, signer: &Address, manifest: &ModelManifest) -> Vec<Call> {
+    pub fn give_back(
+        &self,
+        signer: &Address,
+        manifest: &ModelManifest,
+        in_parts: bool,
+    ) -> Vec<Call> {
         let parts: Vec<Address> = self
-            .parts(manifest)
+            .parts(manifest, in_parts)
             .iter()
             .map(|part| part.address)
             .collect();
@@ -398,14 +441,15 @@ fn shards(manifest: &ModelManifest) -> Vec<Address> {
 }
 
 /// Bytes of each account that a session holds while it is open.
-pub fn open_sizes(manifest: &ModelManifest) -> Vec<usize> {
+pub fn open_sizes(manifest: &ModelManifest, in_parts: bool) -> Vec<usize> {
     let own = [
         size_of::<SessionAccount>(),
         size_of::<SessionState>(),
         size_of::<InputAccount>(),
     ];
     let pages = std::iter::repeat_n(PAGE_BYTES, manifest.hidden_pages.into());
-    own.into_iter().chain(pages).collect()
+    let frame = in_parts.then_some(FRAME_BYTES);
+    own.into_iter().chain(frame).chain(pages).collect()
 }
 
 /// What goes into one write of a replay.
@@ -472,13 +516,13 @@ mod tests {
         let mut transactions = vec![
             at.create_pages(&world, &manifest, 0),
             at.create_pages(&world, &manifest, 16),
-            at.delegate(&at.parts(&manifest)[0], &world).to_vec(),
+            at.delegate(&at.parts(&manifest, false)[0], &world).to_vec(),
             vec![at.schedule(&me, 1, 28_800, &run)],
             vec![at.close(&me, &world, &pages[..ACCOUNTS_PER_COMMIT])],
             vec![at.write_replay(&me, 0, &[1; WRITE])],
         ];
         transactions.extend(
-            at.give_back(&me, &manifest)
+            at.give_back(&me, &manifest, true)
                 .into_iter()
                 .map(|call| vec![call]),
         );
@@ -491,7 +535,7 @@ mod tests {
     fn a_session_gives_itself_back_last() {
         let me = Address::new_from_array([9; 32]);
         let at = SessionAt::new(Program::default(), me, [b'A'; 16]);
-        let calls = at.give_back(&me, &manifest(18));
+        let calls = at.give_back(&me, &manifest(18), false);
         assert_eq!(calls.len(), 3);
         let last: Vec<Address> = calls[2].accounts[5..]
             .iter()

@@ -67,8 +67,9 @@ impl From<RpcError> for SettleError {
 pub fn give_back(chains: &Chains, found: &Found, signer: &Keypair) -> Result<(), SettleError> {
     let at = &found.at;
     let world: WorldAccount = read(&at.program, &chains.l1, &found.world())?;
+    let in_parts = found.account.frame != [0; 32];
     let parts: Vec<Address> = at
-        .parts(&world.manifest)
+        .parts(&world.manifest, in_parts)
         .iter()
         .map(|part| part.address)
         .collect();
@@ -91,7 +92,7 @@ pub fn give_back(chains: &Chains, found: &Found, signer: &Keypair) -> Result<(),
     }
     // A rollup refuses what an earlier try has given back already; the program's refusals are final.
     let mut refused = None;
-    for call in at.give_back(&signer.pubkey(), &world.manifest) {
+    for call in at.give_back(&signer.pubkey(), &world.manifest, in_parts) {
         match chains.rollup.transact(&at.program.id, &[call], &[signer]) {
             Err(error @ SendError::Refused(_)) if error.fault().is_none() => refused = Some(error),
             other => drop(other?),

@@ -4,7 +4,7 @@ use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use worldline_abi::{
-    ModelManifest, ReplayHeader, SessionAccount, SessionState, WorldAccount, address, seat, status,
+    ReplayHeader, SessionAccount, SessionState, WorldAccount, address, seat, status,
     world_status,
 };
 
@@ -13,7 +13,7 @@ use crate::program::Program;
 use crate::read::{ReadError, parse, read};
 use crate::rpc::{Rpc, RpcError};
 use crate::send::SendError;
-use crate::session::{NewSession, RESULT_BYTES, SessionAt, open_sizes};
+use crate::session::{NewSession, Part, RESULT_BYTES, SessionAt, open_sizes};
 
 /// A step of a session did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -96,16 +96,18 @@ pub struct SessionCost {
     pub fees: u64,
 }
 
-/// What a session of a world takes, on a rollup or (`lent` false) on one chain alone.
+/// What a session of a world takes, on a rollup or (`lent` false) on one chain alone; `in_parts` as in
+/// [`NewSession`].
 pub fn quote(
     chains: &Chains,
     program: &Program,
     world: &Address,
     lent: bool,
+    in_parts: bool,
 ) -> Result<SessionCost, SessionError> {
     let account = playable(chains, program, world)?;
     let rent = |bytes: &usize| chains.l1.rent(*bytes);
-    let sizes = open_sizes(&account.manifest);
+    let sizes = open_sizes(&account.manifest, in_parts);
     let kept = [RESULT_BYTES, 128 + size_of::<ReplayHeader>()];
     let records = sizes.len() * usize::from(lent);
     // A record of 96 bytes, and metadata with up to three seeds.
@@ -157,14 +159,17 @@ pub fn open(
     if owner == Some(program.id) {
         loop {
             let book: SessionAccount = read(&program, l1, &at.address)?;
-            if book.pages >= manifest.hidden_pages {
+            if book.pages < manifest.hidden_pages {
+                transact(&at.create_pages(world, &manifest, book.pages as u8))?;
+            } else if new.in_parts && book.frame == [0; 32] {
+                transact(&[at.create_frame()])?;
+            } else {
                 break;
             }
-            transact(&at.create_pages(world, &manifest, book.pages as u8))?;
         }
     }
     if lend {
-        delegate(chains, &at, payer, &manifest)?;
+        delegate(chains, &at, payer, at.parts(&manifest, new.in_parts))?;
     }
     Ok(at)
 }
@@ -174,10 +179,9 @@ fn delegate(
     chains: &Chains,
     at: &SessionAt,
     payer: &Keypair,
-    manifest: &ModelManifest,
+    mut parts: Vec<Part>,
 ) -> Result<(), SessionError> {
     let validator = chains.rollup.identity()?;
-    let mut parts = at.parts(manifest);
     let addresses: Vec<Address> = parts.iter().map(|part| part.address).collect();
     let accounts = chains.l1.accounts(&addresses)?;
     let mut here = accounts.iter().map(|account| {

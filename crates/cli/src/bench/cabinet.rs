@@ -20,7 +20,7 @@ use worldline_cabinet::bench::{self as engine, Load, Spread, Timing};
 use worldline_cartridge::testing::cartridge;
 use worldline_chain::bench::{Seated, responses, seat};
 use worldline_chain::limits::LAMPORTS_PER_SOL;
-use worldline_chain::play::{press, run as play};
+use worldline_chain::play::{Frames, press, run as play};
 use worldline_chain::session::NewSession;
 use worldline_chain::table::Chains;
 use worldline_chain::upload::{Terms, default_id, upload};
@@ -194,6 +194,7 @@ impl Bench {
             generator: 1,
             kernels,
             operator: None,
+            in_parts: false,
         };
         let program = Program::default();
         Ok(seat(
@@ -270,6 +271,7 @@ impl Bench {
             chains,
             found,
             &self.payer,
+            Frames::Scheduled,
             PATIENCE,
             None,
             &mut |_| (),

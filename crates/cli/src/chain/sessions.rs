@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use worldline_abi::{Pad, ResultAccount, end_reason, kernels, seat};
 use worldline_arena::limits::FRAMES_PER_SECOND;
 use worldline_arena::{Ghost, MatchId, Recording, ResultView, random_bytes};
+use worldline_chain::play::Frames;
 use worldline_chain::record::Frame;
 use worldline_chain::session::{NewSession, id_text, parse_id, to_json};
 use worldline_chain::settle::{close, give_back, settle};
-use worldline_chain::table::{Found, find, list, open, quote, seat_word, status_word};
+use worldline_chain::table::{Chains, Found, find, list, open, quote, seat_word, status_word};
 use worldline_chain::{Address, Keypair, Signer, lists, play, wallet};
 
 use super::{ChainsOptions, Consent, L1Options, WalletOptions, sol};
@@ -116,6 +117,9 @@ pub(crate) struct CreateOptions {
     /// Who multiplies
     #[arg(long, value_enum, default_value = "syscalls")]
     kernels: Kernels,
+    /// Frames are spread over transactions: for a world whose frames do not fit one of this chain's
+    #[arg(long, conflicts_with = "kept")]
+    in_parts: bool,
     /// Stay on L1: nothing is lent to the rollup
     #[arg(long)]
     no_rollup: bool,
@@ -165,13 +169,17 @@ pub(crate) enum SessionCommand {
         #[arg(long)]
         character: u8,
     },
-    /// Have the rollup run the match, and record it to its end
+    /// Run the match, and record it to its end
     Run {
         /// The session's address
         session: Address,
         /// Replay file to write; the session's address with `.wlr` when left out
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Send each frame as transactions of the wallet's own instead of scheduling all of them: on a
+        /// rollup whose tasks have too few units. Sessions on L1 or in parts always run so
+        #[arg(long)]
+        send_frames: bool,
         /// How long to wait for both seats to be ready, seconds
         #[arg(long, default_value_t = 600)]
         wait: u64,
@@ -260,11 +268,22 @@ pub(crate) fn run(command: SessionCommand) -> Result<ExitCode> {
         Command::Run {
             session,
             output,
+            send_frames,
             wait,
             settle,
             wallet,
             chains,
-        } => run_match(&chains, &wallet, &session, output, wait, settle)?,
+        } => {
+            let (found, key) = (chains.find(&session)?, wallet.read()?);
+            let frames = frames_of(&found, send_frames);
+            let patience = Duration::from_secs(wait);
+            let recording = run_match(&chains.chains(), &found, &key, frames, patience)?;
+            let path = output.unwrap_or_else(|| format!("{session}.wlr").into());
+            write_replay(&path, &recording)?;
+            if settle {
+                settle_match(&chains, &session, &key, Some(&recording))?;
+            }
+        }
         Command::Play {
             seat,
             inputs,
@@ -320,7 +339,7 @@ pub(crate) fn run(command: SessionCommand) -> Result<ExitCode> {
 fn create(options: &CreateOptions) -> Result<()> {
     let (chains, program) = (options.chains.chains(), options.chains.l1.program());
     let payer = options.wallet.read()?;
-    let cost = quote(&chains, &program, &options.world, !options.no_rollup)?;
+    let cost = quote(&chains, &program, &options.world, !options.no_rollup, options.in_parts)?;
     options.consent.ask(&format!(
         "{} pays: {} to the world's owner; {} deposit, back when the session is closed; {} for the rollup's records, back when it gives the session back; {} for result and replay, kept; about {} fees",
         payer.pubkey(), sol(cost.fee), sol(cost.rent), sol(cost.delegation), sol(cost.kept), sol(cost.fees),
@@ -334,6 +353,7 @@ fn create(options: &CreateOptions) -> Result<()> {
         generator: u64::from_le_bytes(random_bytes()),
         kernels: options.kernels.code(),
         operator: options.kept.then(|| chains.rollup.identity()).transpose()?,
+        in_parts: options.in_parts,
     };
     let id = options.id.unwrap_or_else(|| MatchId::random().padded());
     let at = open(
@@ -439,15 +459,22 @@ fn list_open(options: &ChainsOptions, world: Option<&Address>) -> Result<()> {
     Ok(())
 }
 
+/// No L1 schedules anything, and no task holds the transactions of a frame in parts.
+fn frames_of(found: &Found, send: bool) -> Frames {
+    if send || !found.lent || found.account.frame != [0; 32] {
+        Frames::Sent
+    } else {
+        Frames::Scheduled
+    }
+}
+
 fn run_match(
-    options: &ChainsOptions,
-    wallet: &WalletOptions,
-    session: &Address,
-    output: Option<PathBuf>,
-    wait: u64,
-    settle: bool,
-) -> Result<()> {
-    let (found, key) = (options.find(session)?, wallet.read()?);
+    chains: &Chains,
+    found: &Found,
+    key: &Keypair,
+    frames: Frames,
+    patience: Duration,
+) -> Result<Recording> {
     let bar = ProgressBar::new_spinner();
     bar.set_style(
         ProgressStyle::with_template("{spinner} {msg}")
@@ -460,20 +487,19 @@ fn run_match(
             state.frame, state.clock
         ));
     };
-    let patience = Duration::from_secs(wait);
-    let recording = play::run(&options.chains(), &found, &key, patience, None, &mut told)?;
+    let recording = play::run(chains, found, key, frames, patience, None, &mut told)?;
     bar.finish_and_clear();
-    let path = output.unwrap_or_else(|| format!("{session}.wlr").into());
-    std::fs::write(&path, recording.encode())
+    Ok(recording)
+}
+
+fn write_replay(path: &Path, recording: &Recording) -> Result<()> {
+    std::fs::write(path, recording.encode())
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!(
         "{} frames recorded in {}",
         recording.frames(),
         path.display()
     );
-    if settle {
-        settle_match(options, session, &key, Some(&recording))?;
-    }
     Ok(())
 }
 
