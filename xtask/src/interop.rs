@@ -1,19 +1,25 @@
-//! `cargo xtask interop`: MagicBlock's own validator over our box.
+//! `cargo xtask interop`: MagicBlock's own validator over our box, and a client and a program on an L1
+//! that is not ours.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::env::{self, Outcome};
+use crate::tally::{self, Tally};
 use crate::{run, site};
 
 const HELP: &str = "\
-cargo xtask interop
+cargo xtask interop [--l1 surfpool]
 
 Starts the validator of the npm package @magicblock-labs/ephemeral-validator-linux-x64 over our L1 in
-a box, and runs a program there: lent, changed, given back. The package is for Linux on x86-64 and a
-newer C library than some systems have; Debian's is unpacked beside it then, into the cache folder.
-Skipped, and said so, where neither can be had.";
+a box, and plays there: a test program is lent, changed and given back; a match of the shipped micro
+world is lent, played in plain instructions, settled and verified. The package is for Linux on x86-64
+and a newer C library than some systems have; Debian's is unpacked beside it then, into the cache
+folder. Skipped, and said so, where neither can be had.
+
+  --l1 surfpool  instead, play a match on an L1 that is not ours: the crate surfpool-core, a thousand
+                 crates that take half an hour to build the first time";
 
 /// Debian's packages that the validator links with, from the release that has them new enough.
 const LIBRARIES: [&str; 6] = [
@@ -28,56 +34,123 @@ const RELEASE: &str = "trixie";
 /// Who signed that release.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// Longest that one of its tests may take, in milliseconds; each wait in them is bounded by itself too.
+const TEST_MILLIS: u32 = 240_000;
+
 pub(crate) fn main(arguments: &[String]) -> Outcome {
-    match arguments.first().map(String::as_str) {
-        None => {}
-        Some("-h" | "--help") => {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let tally = match words[..] {
+        [] => check()?,
+        ["--l1", "surfpool"] => surfpool()?,
+        ["-h" | "--help"] => {
             println!("{HELP}");
             return Ok(());
         }
-        Some(other) => return Err(format!("`{other}` is not an option of interop\n\n{HELP}")),
-    }
-    check().map(|_| ())
-}
-
-/// Runs the test. False, and said so, where the validator cannot be had.
-pub(crate) fn check() -> Outcome<bool> {
-    env::require_node()?;
-    let prepared = run::step("MagicBlock's validator", validator);
-    let validator = match prepared {
-        Ok(validator) => validator,
-        Err(reason) => {
-            println!("── interop: SKIPPED, MagicBlock's validator cannot be had here: {reason}");
-            return Ok(false);
+        _ => {
+            let given = words.join(" ");
+            return Err(format!("`{given}` is no option of interop\n\n{HELP}"));
         }
     };
-    let delegation = env::root().join("programs").join("delegation");
-    run::step("delegation program", || site::install(&delegation))?;
-    run::step("cabinet", || {
-        run::finish(&mut env::cargo(&[
-            "build",
-            "--package",
-            "worldline-cabinet",
-            "--locked",
-        ])?)
-    })?;
-    let dumps =
-        delegation.join("node_modules/@magicblock-labs/ephemeral-validator/bin/local-dumps");
+    println!("{tally}");
+    match tally.failed {
+        0 => Ok(()),
+        _ => Err("what failed is named above".into()),
+    }
+}
+
+/// Runs the tests. Skipped, and said so, where the validator cannot be had.
+pub(crate) fn check() -> Outcome<Tally> {
+    let variables = match stock()? {
+        Ok(variables) => variables,
+        Err(reason) => {
+            println!("── interop: SKIPPED, MagicBlock's validator cannot be had here: {reason}");
+            return Ok(Tally::SKIPPED);
+        }
+    };
+    let counter = env::root().join("crates/cabinet/tests/counter/counter.so");
+    let mut test = node(&["interop.test.mjs", "world.test.mjs"]);
+    test.envs(variables).env("WORLDLINE_COUNTER", counter);
+    let (text, success) = run::step("interop", || run::follow(&mut test))?;
+    Ok(tally::node(&text).with_exit(success))
+}
+
+/// What `tests/interop/stock.mjs` is told to start our box and MagicBlock's validator; the inner error
+/// says why the validator cannot be had.
+pub(crate) fn stock() -> Outcome<Outcome<Vec<(&'static str, PathBuf)>>> {
+    env::require_node()?;
+    let validator = match run::step("MagicBlock's validator", validator) {
+        Ok(validator) => validator,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let dumps = delegation()?.join("bin/local-dumps");
+    let mut variables = commands()?;
+    variables.push(("WORLDLINE_VALIDATOR", validator));
+    variables.push(("WORLDLINE_DUMPS", dumps));
+    Ok(Ok(variables))
+}
+
+/// MagicBlock's package with the delegation program.
+fn delegation() -> Outcome<PathBuf> {
+    let folder = env::root().join("programs").join("delegation");
+    run::step("delegation program", || site::install(&folder))?;
+    Ok(folder.join("node_modules/@magicblock-labs/ephemeral-validator"))
+}
+
+/// Our commands, built with the flags of the Rust tests, which have built them already, and the program.
+fn commands() -> Outcome<Vec<(&'static str, PathBuf)>> {
+    let build = [
+        "build",
+        "--workspace",
+        "--all-features",
+        "--locked",
+        "--bin",
+        "worldline",
+        "--bin",
+        "worldline-cabinet",
+    ];
+    run::step("commands", || run::finish(&mut env::cargo(&build)?))?;
+    let built = env::target()?.join("debug");
+    Ok(vec![
+        ("WORLDLINE", built.join("worldline")),
+        ("WORLDLINE_CABINET", built.join("worldline-cabinet")),
+        (
+            "WORLDLINE_PROGRAM",
+            env::root().join("programs/world-model/world_model.so"),
+        ),
+    ])
+}
+
+/// Node's test runner on files of the folder, one after the other: they count frames in time.
+fn node(files: &[&str]) -> Command {
     let mut test = Command::new("node");
-    test.args(["--test", "--test-force-exit", "interop.test.mjs"])
-        .current_dir(folder())
-        .env(
-            "WORLDLINE_CABINET",
-            env::target()?.join("debug/worldline-cabinet"),
-        )
-        .env("WORLDLINE_VALIDATOR", validator)
-        .env("WORLDLINE_DUMPS", dumps)
-        .env(
-            "WORLDLINE_COUNTER",
-            env::root().join("crates/cabinet/tests/counter/counter.so"),
-        );
-    run::step("interop", || run::finish(&mut test))?;
-    Ok(true)
+    test.args([
+        "--test",
+        "--test-force-exit",
+        "--test-concurrency=1",
+        "--test-reporter=tap",
+    ]);
+    test.arg(format!("--test-timeout={TEST_MILLIS}"));
+    test.args(files).current_dir(folder());
+    test
+}
+
+/// Plays a match on surfpool.
+fn surfpool() -> Outcome<Tally> {
+    env::require_node()?;
+    site::install(&folder())?;
+    let variables = commands()?;
+    let target = env::target()?.join("surfpool");
+    let mut build = env::cargo(&["build", "--locked", "--manifest-path"])?;
+    build.arg(folder().join("surfpool/Cargo.toml"));
+    build.env("CARGO_TARGET_DIR", &target);
+    run::step("surfpool", || run::finish(&mut build))?;
+    let mut test = node(&["surfpool.test.mjs"]);
+    test.envs(variables).env(
+        "WORLDLINE_SURFPOOL",
+        target.join("debug/worldline-interop-surfpool"),
+    );
+    let (text, success) = run::step("interop", || run::follow(&mut test))?;
+    Ok(tally::node(&text).with_exit(success))
 }
 
 fn folder() -> PathBuf {

@@ -7,8 +7,8 @@ use solana_instruction::Instruction as Call;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use worldline_abi::{
-    FrameAccount, InputAccount, InputSignature, ModelManifest, Pad, SessionAccount, SessionState,
-    WorldAccount, seat, status,
+    FrameAccount, InputAccount, InputSignature, ModelManifest, Pad, PadSlot, SessionAccount,
+    SessionState, WorldAccount, seat, status,
 };
 use worldline_arena::Recording;
 use worldline_arena::sign::{RunningHash, is_mark, message};
@@ -143,7 +143,7 @@ pub fn run(
             recorder.frames(),
         )),
     };
-    let mut stands = 0;
+    let (mut stands, mut told_to) = (0, recorder.frames());
     while !recorder.is_whole() {
         if let Some(sender) = &mut sender
             && recorder.newest().status == status::ACTIVE
@@ -159,15 +159,22 @@ pub fn run(
             // The rollup may be silent because nothing runs: look.
             None => {
                 let state: SessionState = read(&program, rpc, &found.at.state)?;
-                stands = if state.frame > recorder.frames() {
+                recorder.state(&state)?;
+                if stands > 0 {
+                    recorder.inputs(&read(&program, rpc, &found.at.inputs)?)?;
+                }
+                stands = if recorder.frames() > told_to {
                     0
                 } else {
                     stands + 1
                 };
-                if stands == SILENCES && state.status == status::ACTIVE {
-                    return Err(PlayError::Still(state.frame));
+                told_to = recorder.frames();
+                if stands == SILENCES {
+                    return Err(match state.frame > told_to {
+                        true => RecordError::Hole(told_to + 1).into(),
+                        false => PlayError::Still(state.frame),
+                    });
                 }
-                recorder.state(&state)?;
                 if let Some(sender) = &mut sender {
                     sender.again();
                 }
@@ -478,11 +485,7 @@ impl<'a> Player<'a> {
     }
 
     /// Sends without waiting: what comes of it is seen in the inputs' account.
-    fn quick(
-        &self,
-        chains: &Chains,
-        call: Call,
-    ) -> Result<(), PlayError> {
+    fn quick(&self, chains: &Chains, call: Call) -> Result<(), PlayError> {
         let rpc = chains.of(self.found);
         let hash = rpc.recent(&self.blockhash)?;
         let signed = crate::send::sign(&[call], &[self.key], &hash)?;
@@ -496,27 +499,30 @@ impl<'a> Player<'a> {
     /// Takes in a frame's inputs; a signature when this frame is a mark.
     fn took(&mut self, inputs: &InputAccount) -> Result<Option<InputSignature>, PlayError> {
         let frame = inputs.buffer.frame;
-        let slot = inputs.buffer.slots[usize::from(self.seat)];
-        let known = self
-            .pressed
-            .iter()
-            .position(|one| *one == (slot.sequence, slot.pad));
-        let mut hash = self.hash;
-        hash.push(frame, &slot);
-        let chain = RunningHash(inputs.hashes[usize::from(self.seat)]);
-        if hash != chain {
+        let seat = usize::from(self.seat);
+        let after = |slot: &PadSlot| {
+            let mut hash = self.hash;
+            hash.push(frame, slot);
+            (hash.0 == inputs.hashes[seat]).then_some(hash)
+        };
+        // The account may be told after the next pad: its own hash says which pad it was.
+        let mut pressed = self.pressed.iter().enumerate();
+        let known = pressed.find_map(|(at, &(sequence, pad))| {
+            after(&PadSlot { pad, sequence }).map(|hash| (at, hash))
+        });
+        let Some((at, hash)) = known else {
+            if after(&inputs.buffer.slots[seat]).is_some() {
+                return Err(PlayError::Forged {
+                    frame,
+                    seat: self.seat,
+                });
+            }
             // Frames that were not told: what is told from here on is attested again.
             if frame > self.frame + 1 {
-                (self.frame, self.hash) = (frame, chain);
+                (self.frame, self.hash) = (frame, RunningHash(inputs.hashes[seat]));
             }
-            // Told after the next pad: the account's own hash says that this was not the one applied.
             return Ok(None);
-        }
-        let forged = PlayError::Forged {
-            frame,
-            seat: self.seat,
         };
-        let at = known.ok_or(forged)?;
         self.pressed.drain(..at);
         (self.frame, self.hash) = (frame, hash);
         Ok(is_mark(frame).then(|| self.signature()))

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use worldline_abi::{InputAccount, InputBuffer, MatchResult, Session, SessionState, status};
+use worldline_abi::{
+    InputAccount, InputBuffer, MatchResult, PadSlot, Session, SessionState, status,
+};
 use worldline_arena::{Recording, sign::RunningHash};
 
 /// The recording has a hole.
@@ -26,6 +28,8 @@ pub struct Recorder {
     inputs: BTreeMap<u32, InputBuffer>,
     hashes: [RunningHash; 2],
     last: Option<InputAccount>,
+    /// Slots of each seat that may have entered the next frame, as they were told.
+    slots: [Vec<PadSlot>; 2],
     newest: SessionState,
     fresh: Vec<Frame>,
 }
@@ -45,6 +49,7 @@ impl Recorder {
             inputs: BTreeMap::new(),
             hashes: [RunningHash::default(); 2],
             last: None,
+            slots: [(); 2].map(|()| vec![PadSlot::default()]),
             newest: start,
             fresh: Vec::new(),
         })
@@ -60,6 +65,7 @@ impl Recorder {
         let mut recorder = Self::new(session, start)?;
         for (inputs, state) in frames.iter().take(now.frame as usize) {
             recorder.hash(inputs);
+            recorder.slots = inputs.slots.map(|slot| vec![slot]);
             recorder.recording.push(*inputs, state);
             recorder.newest = *state;
         }
@@ -93,8 +99,9 @@ impl Recorder {
         self.keep()
     }
 
-    /// Takes in the inputs' account. The first that is told of a frame holds the pads that entered
-    /// it; later ones hold the pads of the next.
+    /// Takes in the inputs' account. The first that is told of a frame holds the pads that entered it,
+    /// later ones those of the next. Chains that tell only of the newest, or in another order, leave it
+    /// to the account's hashes which of the pads that were told it was.
     pub fn inputs(&mut self, inputs: &InputAccount) -> Result<(), RecordError> {
         let frame = inputs.buffer.frame;
         for signature in &inputs.signatures {
@@ -110,17 +117,37 @@ impl Recorder {
         if self.last.is_none_or(|last| frame >= last.buffer.frame) {
             self.last = Some(*inputs);
         }
-        if frame > self.recording.last_frame() && !self.inputs.contains_key(&frame) {
-            if frame != self.next_hashed() {
-                return Err(RecordError::Hole(self.next_hashed()));
+        let next = self.next_hashed();
+        if frame > next {
+            return Err(RecordError::Hole(next));
+        }
+        if frame + 1 >= next {
+            for (slots, slot) in self.slots.iter_mut().zip(inputs.buffer.slots) {
+                slots.push(slot);
             }
-            self.hash(&inputs.buffer);
-            if self.hashes.map(|hash| hash.0) != inputs.hashes {
-                return Err(RecordError::Hole(frame));
-            }
-            self.inputs.insert(frame, inputs.buffer);
+        }
+        if frame == next
+            && let Some(entered) = self.entered(inputs)
+        {
+            self.hash(&entered);
+            self.slots = inputs.buffer.slots.map(|slot| vec![slot]);
+            self.inputs.insert(frame, entered);
         }
         self.keep()
+    }
+
+    /// The inputs that entered the next frame, if its hashes are of slots that were told.
+    fn entered(&self, inputs: &InputAccount) -> Option<InputBuffer> {
+        let mut entered = inputs.buffer;
+        for (seat, slot) in entered.slots.iter_mut().enumerate() {
+            let is_it = |told: &&PadSlot| {
+                let mut hash = self.hashes[seat];
+                hash.push(inputs.buffer.frame, told);
+                hash.0 == inputs.hashes[seat]
+            };
+            *slot = *self.slots[seat].iter().rev().find(is_it)?;
+        }
+        Some(entered)
     }
 
     /// The frame whose inputs come next.
@@ -208,7 +235,7 @@ pub fn result(session: &Session, state: &SessionState, input_hashes: [[u8; 32]; 
 mod tests {
     use super::*;
     use bytemuck::Zeroable;
-    use worldline_abi::{InputSignature, Pad, PadSlot, end_reason};
+    use worldline_abi::{InputSignature, Pad, end_reason};
 
     /// A chain that runs frames, and tells of them.
     struct Told {
@@ -286,8 +313,11 @@ mod tests {
     fn a_frame_that_was_not_told_is_a_hole() {
         let mut told = Told::new();
         let mut recorder = Recorder::new(Session::default(), told.state).unwrap();
+        told.press(1); // Nobody hears of this pad.
         told.frame();
-        told.press(1); // Only the inputs after the frame are told, with the next frame's pad.
+        told.press(2);
+        recorder.inputs(&told.inputs).unwrap();
+        told.frame();
         assert_eq!(recorder.inputs(&told.inputs), Err(RecordError::Hole(1)));
 
         let mut told = Told::new();
@@ -299,6 +329,23 @@ mod tests {
             Recorder::new(Session::default(), told.state),
             Err(RecordError::Late(2))
         ));
+    }
+
+    #[test]
+    fn a_pad_that_came_before_its_frame_was_told_hides_none() {
+        let mut told = Told::new();
+        let mut recorder = Recorder::new(Session::default(), told.state).unwrap();
+        for frame in 1..=4 {
+            told.press(frame);
+            recorder.inputs(&told.inputs).unwrap();
+            told.frame();
+            recorder.state(&told.state).unwrap();
+            told.press(frame | 0x10); // Told together with the frame that it comes after.
+            recorder.inputs(&told.inputs).unwrap();
+        }
+        let buttons = |inputs: &InputBuffer| inputs.slots[0].pad.buttons;
+        let recorded: Vec<u16> = recorder.recording.inputs.iter().map(buttons).collect();
+        assert_eq!(recorded, [1, 2, 3, 4]);
     }
 
     #[test]

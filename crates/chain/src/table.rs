@@ -4,8 +4,7 @@ use solana_address::Address;
 use solana_keypair::Keypair;
 use solana_signer::Signer;
 use worldline_abi::{
-    ReplayHeader, SessionAccount, SessionState, WorldAccount, address, seat, status,
-    world_status,
+    ReplayHeader, SessionAccount, SessionState, WorldAccount, address, seat, status, world_status,
 };
 
 use crate::limits::{DELEGATION_FEE_LAMPORTS, FEE_LAMPORTS};

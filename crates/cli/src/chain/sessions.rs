@@ -339,7 +339,13 @@ pub(crate) fn run(command: SessionCommand) -> Result<ExitCode> {
 fn create(options: &CreateOptions) -> Result<()> {
     let (chains, program) = (options.chains.chains(), options.chains.l1.program());
     let payer = options.wallet.read()?;
-    let cost = quote(&chains, &program, &options.world, !options.no_rollup, options.in_parts)?;
+    let cost = quote(
+        &chains,
+        &program,
+        &options.world,
+        !options.no_rollup,
+        options.in_parts,
+    )?;
     options.consent.ask(&format!(
         "{} pays: {} to the world's owner; {} deposit, back when the session is closed; {} for the rollup's records, back when it gives the session back; {} for result and replay, kept; about {} fees",
         payer.pubkey(), sol(cost.fee), sol(cost.rent), sol(cost.delegation), sol(cost.kept), sol(cost.fees),
