@@ -1,5 +1,5 @@
-// Our box, and MagicBlock's own validator over it. Run by itself it prints where they answer, as one line of JSON,
-// and ends when its standard input does.
+// Our box, and MagicBlock's own validator over it. Run by itself it prints where they answer, L1's URL and the
+// validator's, and ends when its standard input does.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -139,7 +139,7 @@ min-interval = "10ms"
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const { l1, rpc, stop } = await start();
-    console.log(JSON.stringify({ l1: l1.rpc, rollup: rpc }));
+    console.log(l1.rpc, rpc);
     process.stdin.resume();
     await once(process.stdin, "end");
     await stop();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::env::{self, Outcome};
-use crate::{elf, play, python, run, site, test, worlds};
+use crate::{elf, interop, play, python, run, site, test, worlds};
 
 const HELP: &str = "\
 cargo xtask bench [NAME…]
@@ -17,7 +17,7 @@ the load of the machine. Six more by name:
   branch       keeping and branching code worlds, beside a bubblewrap start of the same image; builds
                the command with code worlds, and takes minutes
   cabinet      matches on our own chains: a frame as a transaction, ten matches at once, how soon a pad
-               is answered
+               is answered; beside it MagicBlock's own validator, where it can be had
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
                virtual environment in the cache folder
   cu           compute units of a frame and its parts in Solana's virtual machine; builds the
@@ -43,7 +43,10 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     for name in names {
         let mut command = match name {
-            "cabinet" => cabinet()?,
+            "cabinet" => {
+                run::step(name, cabinet)?;
+                continue;
+            }
             "baselines" => baselines()?,
             "first-frame" => first_frame()?,
             "cu" => compute_units()?,
@@ -103,15 +106,25 @@ fn compute_units() -> Outcome<Command> {
     Ok(command)
 }
 
-/// Matches on our own chains, whose L1 needs the delegation program.
-fn cabinet() -> Outcome<Command> {
-    let delegation = env::root().join("programs").join("delegation");
-    run::step("delegation program", || site::install(&delegation))?;
+/// Matches on our own chains, whose L1 needs the delegation program, beside MagicBlock's validator.
+fn cabinet() -> Outcome {
+    run::step("delegation program", || site::install(&play::delegation()))?;
     let mut command = Command::new(play::build(&[])?);
     command
         .args(["bench", "cabinet", "--json"])
         .current_dir(env::root());
-    Ok(command)
+    let beside = match interop::stock()? {
+        Ok(variables) => Some(interop::Chains::start(variables)?),
+        Err(reason) => {
+            println!("── SKIPPED beside it: MagicBlock's validator cannot be had here: {reason}");
+            None
+        }
+    };
+    if let Some(chains) = &beside {
+        let (l1, rollup) = &chains.urls;
+        command.args(["--beside-l1", l1, "--beside", rollup]);
+    }
+    record("cabinet", &mut command)
 }
 
 /// The comparison with PyTorch and ONNX Runtime, in its own Python environment.

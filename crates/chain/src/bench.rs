@@ -1,16 +1,17 @@
-//! A match as who plays it meets it: opened, seated, and how long a chain takes to answer a pad. Any
-//! chains will do, ours or others.
+//! A match as who plays it meets it: opened, seated, and how long a chain takes to answer a transaction
+//! that does nothing, a frame, and a pad. Any chains will do, ours or others.
 
 use std::time::{Duration, Instant};
 
 use solana_keypair::Keypair;
 use solana_signer::Signer;
-use worldline_abi::{Pad, seat};
+use worldline_abi::{Pad, WorldAccount, seat};
 
-use crate::limits::WATCH_TIMEOUT;
+use crate::limits::{CONFIRM_TIMEOUT, L1_UNITS, WATCH_TIMEOUT};
 use crate::play::{Feed, News, PlayError};
-use crate::program::Program;
-use crate::send::Recent;
+use crate::program::{Program, unit_limit};
+use crate::rpc::Rpc;
+use crate::send::{Recent, SendError};
 use crate::session::NewSession;
 use crate::table::{Chains, Found, SessionError, find, open};
 
@@ -80,6 +81,65 @@ pub fn responses(
         times.push(arrived.duration_since(sent));
         let next = sent + BETWEEN;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(times)
+}
+
+/// Sends transactions that do nothing, one after the other: from the start of each request until the
+/// chain, asked without a pause, says that it landed.
+pub fn empty(rpc: &Rpc, payer: &Keypair, count: u32) -> Result<Vec<Duration>, SendError> {
+    let recent = Recent::default();
+    let mut times = Vec::new();
+    for number in 0..count {
+        let call = unit_limit(L1_UNITS - number);
+        let signed = crate::send::sign(&[call], &[payer], &rpc.recent(&recent)?)?;
+        let sent = Instant::now();
+        rpc.send(&signed.wire, false)?;
+        while rpc
+            .statuses(&[signed.signature])?
+            .iter()
+            .all(Option::is_none)
+        {
+            if sent.elapsed() > CONFIRM_TIMEOUT {
+                return Err(SendError::Lost);
+            }
+        }
+        times.push(sent.elapsed());
+    }
+    Ok(times)
+}
+
+/// Sends the first `count` frames of a match, each once the one before has come: from the start of each
+/// request to the arrival of its state.
+pub fn frames(
+    chains: &Chains,
+    seated: &Seated,
+    payer: &Keypair,
+    count: u32,
+) -> Result<Vec<Duration>, PlayError> {
+    let (rpc, found) = (chains.of(&seated.found), &seated.found);
+    let world: WorldAccount = crate::read::read(&found.at.program, &chains.l1, &found.world())?;
+    let mut frame = found
+        .at
+        .run(&payer.pubkey(), &found.world(), &world.manifest);
+    frame.accounts[0].is_signer = true;
+    let mut feed = Feed::open(chains, found)?;
+    let recent = Recent::default();
+    let mut times = Vec::new();
+    for number in 1..=count {
+        let calls = [unit_limit(L1_UNITS - number), frame.clone()];
+        let signed = crate::send::sign(&calls, &[payer], &rpc.recent(&recent)?)?;
+        let sent = Instant::now();
+        // The first is tried out, so that a chain that cannot run frames says why.
+        rpc.send(&signed.wire, number == 1)?;
+        loop {
+            match feed.next(WATCH_TIMEOUT)? {
+                Some(News::State(state)) if state.frame >= number => break,
+                Some(_) => {}
+                None => return Err(PlayError::Still(number - 1)),
+            }
+        }
+        times.push(sent.elapsed());
     }
     Ok(times)
 }

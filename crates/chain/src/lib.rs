@@ -61,6 +61,7 @@ pub use rpc::{Account, Commitment, Filter, Rpc, RpcError, Status};
 pub use send::{Refusal, SendError, Signed, sign};
 
 pub use solana_address::Address;
+pub use solana_instruction::Instruction as Call;
 pub use solana_keypair::Keypair;
 pub use solana_signature::Signature;
 pub use solana_signer::Signer;

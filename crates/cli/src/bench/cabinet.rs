@@ -17,14 +17,14 @@ use worldline_arena::bench::{Micros, frame_cost};
 use worldline_arena::limits::FRAMES_PER_SECOND;
 use worldline_arena::{Recording, Shelf, World};
 use worldline_cabinet::bench::{self as engine, Load, Spread, Timing};
-use worldline_cartridge::testing::cartridge;
-use worldline_chain::bench::{Seated, responses, seat};
+use worldline_cartridge::testing::{self, cartridge};
+use worldline_chain::bench::{self as client, Seated, seat};
 use worldline_chain::limits::LAMPORTS_PER_SOL;
 use worldline_chain::play::{Frames, press, run as play};
 use worldline_chain::session::NewSession;
 use worldline_chain::table::Chains;
 use worldline_chain::upload::{Terms, default_id, upload};
-use worldline_chain::{Address, Keypair, Program, Signer};
+use worldline_chain::{Address, Commitment, Keypair, Program, Rpc, Signer};
 
 use super::{Output, Size, parse_count, promise};
 use crate::chain::up::{OwnChains, Running};
@@ -33,6 +33,9 @@ use crate::table;
 /// Frames timed with every syscall, and with the matrix alone, which takes ten times as long.
 const FRAMES: usize = 600;
 const FRAMES_MATMUL: usize = 60;
+/// Plain frames sent, and seconds that pads are answered between them.
+const PLAIN_FRAMES: u32 = 300;
+const PLAIN_SECONDS: u32 = 6;
 /// Enough for the world's deposit and those of every session.
 const SOL: u64 = 10_000;
 /// Frames that a player's pad stays as it is.
@@ -52,6 +55,12 @@ pub(crate) struct Options {
     /// Seconds that each match is played
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
     seconds: u32,
+    /// L1 of another rollup that is measured beside ours; the program has to be on it
+    #[arg(long, value_name = "URL", requires = "beside")]
+    beside_l1: Option<String>,
+    /// That rollup: MagicBlock's validator
+    #[arg(long, value_name = "URL", requires = "beside_l1")]
+    beside: Option<String>,
     #[command(flatten)]
     own: OwnChains,
     #[command(flatten)]
@@ -66,6 +75,9 @@ pub(super) struct Report {
     pub(super) native_frame_us: Micros,
     /// The same frame as a transaction.
     pub(super) frame_us: FrameRow,
+    /// What a chain without our functions can do too: a world of the smallest size in plain
+    /// instructions, its frames sent one by one, over HTTP and WebSockets.
+    plain: PlainRow,
     /// One match, nothing beside it.
     pub(super) one: Live,
     /// Many matches at once.
@@ -79,6 +91,24 @@ pub(super) struct Report {
 pub(super) struct FrameRow {
     pub(super) syscalls: Spread,
     matmul: Spread,
+}
+
+#[derive(Serialize)]
+struct PlainRow {
+    ours: Plain,
+    /// Another rollup, where one was named.
+    beside: Option<Plain>,
+}
+
+#[derive(Serialize)]
+struct Plain {
+    /// A transaction that does nothing, from its request to the chain's word that it landed.
+    empty_ms: Spread,
+    /// A frame, from its request to its state.
+    frame_ms: Spread,
+    /// From sending a pad to the state that has it.
+    response_ms: Spread,
+    responses: usize,
 }
 
 #[derive(Serialize)]
@@ -134,6 +164,14 @@ fn measure(options: &Options, folder: &Path) -> Result<Report> {
         syscalls: bench.frame(kernels::SYSCALLS, FRAMES)?,
         matmul: bench.frame(kernels::MATMUL, FRAMES_MATMUL)?,
     };
+    eprintln!(
+        "plain frames, here{}",
+        options.beside.as_ref().map_or("", |_| " and beside")
+    );
+    let plain = PlainRow {
+        ours: plain(&bench.chains, &bench.payer)?,
+        beside: options.beside().map(|chains| other(&chains)).transpose()?,
+    };
     eprintln!("matches: 1, then {}", options.sessions);
     let (one, _) = bench.live(1, options.seconds)?;
     let (many, recordings) = bench.live(options.sessions, options.seconds)?;
@@ -143,9 +181,117 @@ fn measure(options: &Options, folder: &Path) -> Result<Report> {
         engine,
         native_frame_us,
         frame_us,
+        plain,
         one,
         many,
         verify,
+    })
+}
+
+impl Options {
+    fn beside(&self) -> Option<Chains> {
+        Some(Chains {
+            l1: Rpc::new(self.beside_l1.as_ref()?, Commitment::Confirmed),
+            rollup: Rpc::new(self.beside.as_ref()?, Commitment::Processed),
+        })
+    }
+}
+
+/// The same on chains that are not ours to look into.
+fn other(chains: &Chains) -> Result<Plain> {
+    let payer = rich(chains)?;
+    plain(chains, &payer)
+}
+
+/// A new wallet with enough for everything, from L1's faucet.
+fn rich(chains: &Chains) -> Result<Keypair> {
+    let payer = Keypair::new();
+    let given = chains.l1.airdrop(&payer.pubkey(), SOL * LAMPORTS_PER_SOL)?;
+    chains.l1.confirm(&given)?;
+    Ok(payer)
+}
+
+/// Puts a world of random weights onto L1.
+fn put(chains: &Chains, payer: &Keypair, size: testing::Size) -> Result<(Address, WorldChoice)> {
+    let file = cartridge(size, 1);
+    let terms = Terms {
+        id: default_id(file.manifest()),
+        fee: 0,
+    };
+    let at = upload(&chains.l1, Program::default(), payer, terms, &file, &|_| ())?;
+    let world = World::new("bench", file, serde_json::Value::Null);
+    let stage = world.stages()[0];
+    let characters = [world.characters(stage)[0]; 2];
+    Ok((at.address, WorldChoice { stage, characters }))
+}
+
+/// Where and as whom everybody plays.
+#[derive(Clone, Copy)]
+struct WorldChoice {
+    stage: u8,
+    characters: [u8; 2],
+}
+
+fn seat_two(
+    chains: &Chains,
+    payer: &Keypair,
+    (world, choice): (&Address, WorldChoice),
+    kernels: u8,
+    clock: u32,
+) -> Result<Seated> {
+    let new = NewSession {
+        stage: choice.stage,
+        clock,
+        generator: 1,
+        kernels,
+        operator: None,
+        in_parts: false,
+    };
+    let program = Program::default();
+    Ok(seat(
+        chains,
+        program,
+        payer,
+        world,
+        &new,
+        choice.characters,
+    )?)
+}
+
+/// Plain frames and what is pressed between them, by the client alone.
+fn plain(chains: &Chains, payer: &Keypair) -> Result<Plain> {
+    let (world, choice) = put(chains, payer, testing::Size::Interop)?;
+    let seated = |clock| seat_two(chains, payer, (&world, choice), kernels::PLAIN, clock);
+    let millis = |times: Vec<Duration>| {
+        engine::spread(times.iter().map(|time| time.as_secs_f64() * 1e3).collect())
+    };
+    let empty_ms = millis(client::empty(&chains.rollup, payer, PLAIN_FRAMES)?);
+    let frame_ms = millis(client::frames(chains, &seated(0)?, payer, PLAIN_FRAMES)?);
+    let clock = PLAIN_SECONDS * FRAMES_PER_SECOND;
+    let seated = seated(clock)?;
+    let times = std::thread::scope(|scope| {
+        let (found, sent) = (&seated.found, Frames::Sent);
+        let run = move || {
+            Ok(play(
+                chains,
+                found,
+                payer,
+                sent,
+                PATIENCE,
+                None,
+                &mut |_| (),
+            )?)
+        };
+        let run = scope.spawn(run);
+        let times = client::responses(chains, &seated, 0, clock - REST)?;
+        joined(run)?;
+        anyhow::Ok(times)
+    })?;
+    Ok(Plain {
+        empty_ms,
+        frame_ms,
+        responses: times.len(),
+        response_ms: millis(times),
     })
 }
 
@@ -156,55 +302,27 @@ struct Bench {
     chains: Chains,
     payer: Keypair,
     world: Address,
-    stage: u8,
-    characters: [u8; 2],
+    choice: WorldChoice,
 }
 
 impl Bench {
     fn open(runtime: Runtime, running: Running) -> Result<Self> {
         let chains = running.chains().clone();
-        let payer = Keypair::new();
-        let given = chains.l1.airdrop(&payer.pubkey(), SOL * LAMPORTS_PER_SOL)?;
-        chains.l1.confirm(&given)?;
-        let file = cartridge(worldline_cartridge::testing::Size::Small, 1);
-        let terms = Terms {
-            id: default_id(file.manifest()),
-            fee: 0,
-        };
-        let program = Program::default();
-        let at = upload(&chains.l1, program, &payer, terms, &file, &|_| ())?;
-        let world = Size::Small.world();
-        let stage = world.stages()[0];
-        let characters = world.characters(stage);
+        let payer = rich(&chains)?;
+        let (world, choice) = put(&chains, &payer, testing::Size::Small)?;
         Ok(Self {
             runtime,
             running,
             chains,
             payer,
-            world: at.address,
-            stage,
-            characters: [characters[0]; 2],
+            world,
+            choice,
         })
     }
 
     fn seat(&self, kernels: u8, clock: u32) -> Result<Seated> {
-        let new = NewSession {
-            stage: self.stage,
-            clock,
-            generator: 1,
-            kernels,
-            operator: None,
-            in_parts: false,
-        };
-        let program = Program::default();
-        Ok(seat(
-            &self.chains,
-            program,
-            &self.payer,
-            &self.world,
-            &new,
-            self.characters,
-        )?)
+        let what = (&self.world, self.choice);
+        seat_two(&self.chains, &self.payer, what, kernels, clock)
     }
 
     /// One session's frames, one after the other.
@@ -244,7 +362,7 @@ impl Bench {
             std::thread::sleep(SETTLE);
             self.runtime
                 .block_on(engine::timing(self.running.rollup()))?;
-            let times = responses(&self.chains, &seated[0], 0, clock - REST)?;
+            let times = client::responses(&self.chains, &seated[0], 0, clock - REST)?;
             let timing = self
                 .runtime
                 .block_on(engine::timing(self.running.rollup()))?;
@@ -334,6 +452,7 @@ fn print(report: &Report) {
         engine,
         native_frame_us,
         frame_us,
+        plain,
         one,
         many,
         verify,
@@ -355,6 +474,8 @@ fn print(report: &Report) {
             spread("with sol_matmul_i8 alone", &frame_us.matmul),
         ],
     );
+    println!();
+    print_plain(plain);
     println!();
     let live = |live: &Live| {
         let Timing { runs, missed, .. } = live.timing;
@@ -383,4 +504,23 @@ fn print(report: &Report) {
         "\na match of {} frames is verified {:.0} times faster than it was played",
         verify.frames, verify.speed
     );
+}
+
+/// One row for each rollup.
+fn print_plain(plain: &PlainRow) {
+    let row = |name: &str, plain: &Plain| {
+        let pair = |spread: &Spread| format!("{:.1} ({:.1})", spread.p50, spread.p95);
+        [
+            name.into(),
+            pair(&plain.empty_ms),
+            pair(&plain.frame_ms),
+            pair(&plain.response_ms),
+        ]
+    };
+    let mut rows = vec![row("ours", &plain.ours)];
+    rows.extend(plain.beside.as_ref().map(|beside| row("beside", beside)));
+    table::print(["PLAIN, ms (95 %)", "EMPTY", "A FRAME", "ANSWER"], &rows);
+    if plain.beside.is_none() {
+        println!("no other rollup: name one with --beside-l1 and --beside");
+    }
 }
