@@ -11,7 +11,7 @@ use crate::tally::Tally;
 const HELP: &str = "\
 cargo xtask fuzz [SECONDS]
 
-Runs each fuzz target of the crates (crates/*/fuzz) under libFuzzer for 60 seconds, or for as long
+Runs each fuzz target of the crates and programs (crates/*/fuzz, programs/*/fuzz) under libFuzzer for 60 seconds, or for as long
 as told. Found inputs stay in the cache folder, under fuzz/TARGET, and a run begins with those of
 the run before. Needs a C++ compiler, and no nightly toolchain.";
 
@@ -99,10 +99,11 @@ fn host() -> Outcome<String> {
         .ok_or_else(|| "`rustc -vV` names no host".into())
 }
 
-/// Folders of crates with fuzz targets.
+/// Folders of crates and programs with fuzz targets.
 fn folders() -> Outcome<Vec<PathBuf>> {
-    let crates = entries(&env::root().join("crates"))?;
-    let folders = crates.into_iter().map(|path| path.join("fuzz"));
+    let mut all = entries(&env::root().join("crates"))?;
+    all.extend(entries(&env::root().join("programs"))?);
+    let folders = all.into_iter().map(|path| path.join("fuzz"));
     Ok(folders.filter(|path| path.is_dir()).collect())
 }
 

@@ -1,5 +1,4 @@
-//! `cargo xtask interop`: MagicBlock's own validator over our box, and a client and a program on an L1
-//! that is not ours.
+//! `cargo xtask interop`: MagicBlock's own validator over our box.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,16 +10,13 @@ use crate::tally::{self, Tally};
 use crate::{run, site};
 
 const HELP: &str = "\
-cargo xtask interop [--l1 surfpool]
+cargo xtask interop
 
 Starts the validator of the npm package @magicblock-labs/ephemeral-validator-linux-x64 over our L1 in
 a box, and plays there: a test program is lent, changed and given back; a match of the shipped micro
 world is lent, played in plain instructions, settled and verified. The package is for Linux on x86-64
 and a newer C library than some systems have; Debian's is unpacked beside it then, into the cache
-folder. Skipped, and said so, where neither can be had.
-
-  --l1 surfpool  instead, play a match on an L1 that is not ours: the crate surfpool-core, a thousand
-                 crates that take half an hour to build the first time";
+folder. Skipped, and said so, where neither can be had.";
 
 /// Debian's packages that the validator links with, from the release that has them new enough.
 const LIBRARIES: [&str; 6] = [
@@ -39,19 +35,15 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const TEST_MILLIS: u32 = 240_000;
 
 pub(crate) fn main(arguments: &[String]) -> Outcome {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let tally = match words[..] {
-        [] => check()?,
-        ["--l1", "surfpool"] => surfpool()?,
-        ["-h" | "--help"] => {
+    match arguments.first().map(String::as_str) {
+        None => {}
+        Some("-h" | "--help") => {
             println!("{HELP}");
             return Ok(());
         }
-        _ => {
-            let given = words.join(" ");
-            return Err(format!("`{given}` is no option of interop\n\n{HELP}"));
-        }
-    };
+        Some(other) => return Err(format!("`{other}` is not an option of interop\n\n{HELP}")),
+    }
+    let tally = check()?;
     println!("{tally}");
     match tally.failed {
         0 => Ok(()),
@@ -172,25 +164,6 @@ fn node(files: &[&str]) -> Command {
     test.arg(format!("--test-timeout={TEST_MILLIS}"));
     test.args(files).current_dir(folder());
     test
-}
-
-/// Plays a match on surfpool.
-fn surfpool() -> Outcome<Tally> {
-    env::require_node()?;
-    site::install(&folder())?;
-    let variables = commands()?;
-    let target = env::target()?.join("surfpool");
-    let mut build = env::cargo(&["build", "--locked", "--manifest-path"])?;
-    build.arg(folder().join("surfpool/Cargo.toml"));
-    build.env("CARGO_TARGET_DIR", &target);
-    run::step("surfpool", || run::finish(&mut build))?;
-    let mut test = node(&["surfpool.test.mjs"]);
-    test.envs(variables).env(
-        "WORLDLINE_SURFPOOL",
-        target.join("debug/worldline-interop-surfpool"),
-    );
-    let (text, success) = run::step("interop", || run::follow(&mut test))?;
-    Ok(tally::node(&text).with_exit(success))
 }
 
 fn folder() -> PathBuf {

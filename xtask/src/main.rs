@@ -34,7 +34,7 @@ cargo xtask TASK
   fuzz   run the fuzz targets for a while
   bench  run the benchmarks and keep the raw runs under benches/runs/
   elf    build the Solana program, or check its committed ELF
-  interop  play on MagicBlock's own validator over our box, or on an L1 that is not ours
+  interop  play on MagicBlock's own validator over our box
 
 `cargo xtask TASK --help` explains one task.";
 

@@ -197,6 +197,20 @@ fn the_chain_gives_the_golden_trace_of_small() {
     );
 }
 
+/// The shipped `melee` has no committed hashes, so that it can be trained anew; whatever its weights are, it
+/// is the same world everywhere.
+#[test]
+fn the_shipped_melee_is_the_same_everywhere() {
+    let melee = || Cartridge::open(root().join("worlds/melee.cart")).unwrap();
+    let scalar = native(&melee(), &Native::Scalar(Scalar), PLAIN_FRAMES);
+    for kernels in Native::available() {
+        let found = native(&melee(), &kernels, PLAIN_FRAMES);
+        same(&found, &scalar, kernels.name());
+    }
+    let found = on_chain(melee(), kernels::SYSCALLS, PLAIN_FRAMES);
+    same(&found, &scalar, "syscalls");
+}
+
 /// What a quick run can say of the larger world: its first frames, everywhere.
 #[test]
 fn the_first_frames_of_small_are_golden_everywhere() {
