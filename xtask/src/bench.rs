@@ -100,8 +100,13 @@ fn record(name: &str, command: &mut Command) -> Outcome {
 /// The program's measuring build, and the example that drives it.
 fn compute_units() -> Outcome<Command> {
     let elf = elf::measuring()?;
-    let mut command = env::cargo(&["run", "--release", "--locked", "--quiet"])?;
-    command.args(["--package", "worldline-program-tests", "--example", "units"]);
+    let build = ["build", "--release", "--locked"];
+    let example = ["--package", "worldline-program-tests", "--example", "units"];
+    // Built by itself: what runs below may not be silent for as long as compilers are.
+    run::step("cu: build", || {
+        run::finish(env::cargo(&build)?.args(example))
+    })?;
+    let mut command = Command::new(env::target()?.join("release/examples/units"));
     command.env("WORLD_MODEL_ELF", elf);
     Ok(command)
 }

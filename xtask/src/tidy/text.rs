@@ -10,6 +10,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/cartridge/src/file.rs",
     "crates/syscall/src/",
     "programs/world-model/src/",
+    "programs/world-model/fuzz/",
     "crates/trainer/src/gemm.rs",
     "crates/cabinet/tests/counter/src/lib.rs",
     "crates/sandbox/src/process/sys.rs",
