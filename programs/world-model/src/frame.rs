@@ -192,7 +192,7 @@ pub(crate) fn layers(call: Call<'_>, body: &RunLayers, _: &[u8]) -> Done {
     let model = shelf.model(&world.manifest)?;
     let mut pages = Pages::open(session.address(), pages, program)?;
     require(
-        pages.0.len() == world.manifest.hidden_pages.into(),
+        pages.0.len() == usize::from(world.manifest.hidden_pages),
         Fault::PagesMissing,
     )?;
     let mut frame = edit::<FrameAccount>(frame, program)?;
