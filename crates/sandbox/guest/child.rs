@@ -343,16 +343,17 @@ impl Children {
         })
     }
 
-    /// Starts the interpreter from an image.
+    /// Starts the interpreter from an image. Some of its layers may be `early`: not all of them is there.
     pub fn load_kernel(
         &mut self,
         plan: &[u8],
         layers: &[i32],
+        early: u32,
         confinement: &Confinement,
     ) -> io::Result<i32> {
         let plan = load::Plan::parse(plan)
             .ok_or_else(|| io::Error::other("the image's plan cannot be read"))?;
-        self.start(plan.pid(), confinement, |_| load::load(&plan, layers))
+        self.start(plan.pid(), confinement, |_| load::load(&plan, layers, early))
     }
 
     /// Forks the interpreter with its streams and socket at [`LOAD_FROM`]. Its answer to that, an

@@ -144,6 +144,9 @@ struct Work {
     /// First of the opened files; layers follow them.
     files: i32,
     layers: i32,
+    /// Layers of which not all is there, and the descriptor over which the kernel asks for what is not.
+    early: u32,
+    faults: i32,
     kernel: [Kernel; KERNEL_REGIONS],
     map: [u64; 13],
     thread: [u64; 4],
@@ -164,9 +167,14 @@ const KERNEL_NAMES: [&str; KERNEL_REGIONS] = ["[vvar]", "[vvar_vclock]", "[vdso]
 const KERNEL_REGIONS: usize = 3;
 
 /// Becomes the process of the plan. Descriptors at [`LOAD_FROM`] become its first four; `layers` are
-/// its memory. Returns only if it cannot.
-pub fn load(plan: &Plan, layers: &[i32]) -> io::Result<()> {
+/// its memory. Where some of those are `early`, two descriptors follow them: the device that makes a
+/// descriptor for faults, and a socket to whoever answers them. Returns only if it cannot.
+pub fn load(plan: &Plan, layers: &[i32], early: u32) -> io::Result<()> {
     let everything = u64::MAX;
+    let (layers, faults) = match layers {
+        [layers @ .., device, gate] if early != 0 => (layers, faults(*device, *gate)?),
+        _ => (layers, -1),
+    };
     let saved_area = fpu_frame()?;
     sys!(nr::RT_SIGPROCMASK, 2, &raw const everything, 0, 8)?;
 
@@ -204,6 +212,8 @@ pub fn load(plan: &Plan, layers: &[i32]) -> io::Result<()> {
         extent_count: plan.extents.len(),
         files,
         layers: files + plan.files.len() as i32,
+        early,
+        faults,
         kernel,
         map,
         thread: [
@@ -229,6 +239,34 @@ pub fn load(plan: &Plan, layers: &[i32]) -> io::Result<()> {
             in("rdi") work as usize,
             options(noreturn)
         )
+    }
+}
+
+/// Makes a descriptor for faults in this process's memory, and shows it to whoever answers them; goes on
+/// when that is ready.
+fn faults(device: i32, gate: i32) -> io::Result<i32> {
+    const NEW: usize = 0xaa00;
+    let made = sys!(nr::IOCTL, device, NEW, sys::O_CLOEXEC | sys::O_NONBLOCK)? as i32;
+    sys::close(device);
+    let made = sys::move_up(made, OURS)?;
+    crate::send_descriptor(gate, made, &[0])?;
+    if sys::read(gate, &mut [0])? == 0 {
+        return Err(io::Error::other("nobody brings its memory"));
+    }
+    sys::close(gate);
+    Ok(made)
+}
+
+/// Has the kernel ask for what is not there of a layer, between two addresses.
+fn watch(work: &Work, layer: u32, start: u64, length: u64) {
+    const REGISTER: usize = 0xc020_aa00;
+    const MISSING: u64 = 1;
+    if work.early >> layer & 1 == 0 {
+        return;
+    }
+    let mut arguments = [start, length, MISSING, 0];
+    if sys!(nr::IOCTL, work.faults, REGISTER, arguments.as_mut_ptr()).is_err() {
+        give_up(b"a region cannot be watched\n");
     }
 }
 
@@ -714,6 +752,9 @@ fn map(work: &Work, region: &Region) {
     {
         give_up(b"a region cannot be mapped\n");
     }
+    if region.source == source::LAYER {
+        watch(work, region.index, region.start, length);
+    }
 }
 
 fn fill(work: &Work, extent: &Extent) {
@@ -733,7 +774,7 @@ fn fill(work: &Work, extent: &Extent) {
         {
             give_up(b"a part of a region cannot be mapped\n");
         }
-        return;
+        return watch(work, extent.layer, extent.start, extent.length);
     }
     let mut done = 0;
     while done < extent.length {

@@ -108,9 +108,13 @@ impl Agent {
             }
             kind::LOAD => {
                 let layers = std::mem::take(&mut self.arrived);
-                let pid =
-                    self.children
-                        .load_kernel(payload, &layers, confinement(&self.confinement)?)?;
+                let early = take.u32().ok_or_else(short)?;
+                let pid = self.children.load_kernel(
+                    take.0,
+                    &layers,
+                    early,
+                    confinement(&self.confinement)?,
+                )?;
                 layers.into_iter().for_each(sys::close);
                 send(kind::DONE, call, &Put::default().u32(pid as u32).0)
             }
@@ -271,12 +275,12 @@ fn connect(call: u32, port: u16) -> io::Result<()> {
     address[4..8].copy_from_slice(&[127, 0, 0, 1]);
     let connected = sys!(nr::CONNECT, socket, address.as_ptr(), address.len());
     let answer =
-        connected.and_then(|_| send_descriptor(socket, &wire::header(kind::DONE, call, 0)));
+        connected.and_then(|_| send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0)));
     sys::close(socket);
     answer
 }
 
-fn send_descriptor(fd: i32, bytes: &[u8]) -> io::Result<()> {
+fn send_descriptor(over: i32, fd: i32, bytes: &[u8]) -> io::Result<()> {
     let control = [20u64, 1 | 1 << 32, fd as u32 as u64];
     let parts = [bytes.as_ptr() as usize, bytes.len()];
     let message = [
@@ -288,5 +292,5 @@ fn send_descriptor(fd: i32, bytes: &[u8]) -> io::Result<()> {
         24,
         0,
     ];
-    sys!(nr::SENDMSG, CONTROL, message.as_ptr(), 0).map(drop)
+    sys!(nr::SENDMSG, over, message.as_ptr(), 0).map(drop)
 }

@@ -3,17 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io;
 
 use super::descriptors;
 use super::sys::{self, Frozen, PageRange, Stopped, register};
 use crate::plan::{COPY, Extent, GROWS_DOWN, LOADER_END, LOADER_START, Region, SHARED, source};
-use crate::wire::Put;
+use crate::wire::{Put, Take};
 
 const PAGE: u64 = 4096;
-/// How much is copied at a time.
-const CHUNK: usize = 1 << 20;
 /// Bytes of shared memory that can be kept: they are read while the process stands still.
 const MAX_SHARED: u64 = 256 << 20;
 /// Layers that one image refers to at most; beyond it, the one that holds least is written anew.
@@ -33,15 +30,95 @@ pub(super) struct Negative {
     pub(super) closed: Vec<String>,
 }
 
+/// A negative that is laid out: all is known of its picture, and every byte of that can be read.
+pub(super) struct Layout {
+    /// The process that stands still; it ends when this is dropped, on the thread that took the negative.
+    pub(super) frozen: Frozen,
+    pub(super) picture: Picture,
+}
+
 /// A picture.
-#[derive(Debug)]
 pub(super) struct Picture {
+    pid: i32,
     /// For the loader. The layers' places in it are those of `layers`.
     pub(super) plan: Vec<u8>,
-    /// Layers that it refers to, by name; the empty name is the one just written.
+    /// Layers that it refers to, by name; the empty name is its own.
     pub(super) layers: Vec<String>,
-    /// Bytes of memory just written.
+    /// Bytes of memory of its own.
     pub(super) written: u64,
+    /// What its memory is made of, in order.
+    parts: Vec<Part>,
+}
+
+/// Some of a picture's memory.
+struct Part {
+    offset: u64,
+    length: u64,
+    /// Whether the loader copies it and does not map it.
+    copied: bool,
+    from: Source,
+}
+
+enum Source {
+    /// An address of the process. Where it is the end of a file, there may be no page.
+    Process {
+        address: u64,
+        may_lack: bool,
+    },
+    Held(Vec<u8>),
+}
+
+impl Picture {
+    /// Offsets and lengths of what the loader copies.
+    pub(super) fn copied(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.parts
+            .iter()
+            .filter(|part| part.copied)
+            .map(|part| (part.offset, part.length))
+    }
+
+    /// Reads its memory from `offset` on, as long as the process stands.
+    pub(super) fn read(&self, offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+        let mut at = self
+            .parts
+            .partition_point(|part| part.offset + part.length <= offset);
+        let mut inside = offset;
+        while !buffer.is_empty() {
+            let part = self.parts.get(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let skip = inside - part.offset;
+            let count = ((part.length - skip) as usize).min(buffer.len());
+            let (now, later) = buffer.split_at_mut(count);
+            match &part.from {
+                Source::Held(bytes) => now.copy_from_slice(&bytes[skip as usize..][..count]),
+                Source::Process { address, may_lack } => {
+                    read_process(self.pid, address + skip, now, *may_lack)?
+                }
+            }
+            buffer = later;
+            inside += count as u64;
+            at += 1;
+        }
+        Ok(())
+    }
+}
+
+fn read_process(pid: i32, address: u64, buffer: &mut [u8], may_lack: bool) -> io::Result<()> {
+    let mut at = 0;
+    while at < buffer.len() {
+        let rest = &mut buffer[at..];
+        at += match sys::read_memory(pid, address + at as u64, rest) {
+            Ok(count) if count > 0 => count,
+            // A page past the end of its file cannot be read by its owner either.
+            Err(error) if may_lack && error.raw_os_error() == Some(libc::EFAULT) => {
+                let page = rest.len().min(PAGE as usize);
+                rest[..page].fill(0);
+                page
+            }
+            Err(error) => return Err(error),
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+    }
+    Ok(())
 }
 
 /// Why there is no picture.
@@ -124,18 +201,23 @@ impl Negative {
         self.frozen.pid()
     }
 
-    /// Writes the memory to `pages`, and ends the copy. Must run on the thread that took the negative: a
-    /// stopped process belongs to it.
-    pub(super) fn develop(mut self, pages: &Path) -> io::Result<Picture> {
+    /// Finds what is to be written.
+    pub(super) fn lay_out(mut self) -> io::Result<Layout> {
         consolidate(&mut self.pieces);
         shed_a_layer(&mut self.pieces);
+        let pid = self.frozen.pid();
         let mut image = Image::default();
-        image.write(self.pid(), self.pieces, pages)?;
+        image.lay_out(pid, self.pieces)?;
         let plan = self.state.plan(&image, self.descriptors);
-        Ok(Picture {
-            plan,
-            layers: image.layers,
-            written: image.written,
+        Ok(Layout {
+            frozen: self.frozen,
+            picture: Picture {
+                pid,
+                plan,
+                layers: image.layers,
+                written: image.written,
+                parts: image.parts,
+            },
         })
     }
 }
@@ -233,7 +315,7 @@ fn parse(
                 "it has a System V shared memory segment".into(),
             ));
         }
-        _ if name.starts_with("/memfd:") => {
+        _ if name.starts_with("/memfd:") && layer(device, inode, layer_of)?.is_none() => {
             return Err(Failure::Refused(format!(
                 "it maps an anonymous file ({name})"
             )));
@@ -242,14 +324,7 @@ fn parse(
         _ if name.starts_with('[') || name.starts_with("anon_inode") => {
             return Err(Failure::Refused(format!("it maps {name}")));
         }
-        _ => file(
-            &mut piece,
-            name,
-            hex(device.split_once(':').ok_or_else(unreadable)?.0)?,
-            device,
-            inode,
-            layer_of,
-        )?,
+        _ => file(&mut piece, name, layer(device, inode, layer_of)?)?,
     }
     if piece.region.source == source::ZERO {
         piece.region.offset = 0;
@@ -257,21 +332,27 @@ fn parse(
     Ok(Some(piece))
 }
 
-/// A region with a file behind it.
-fn file(
-    piece: &mut Piece,
-    name: &str,
-    major: u64,
+/// The layer that is the file of a device and inode, as a memory map writes them.
+fn layer(
     device: &str,
     inode: &str,
     layer_of: &dyn Fn(u64, u64) -> Option<String>,
-) -> Result<(), Failure> {
-    let minor = device
+) -> Result<Option<String>, Failure> {
+    let hex = |text: &str| u32::from_str_radix(text, 16).ok();
+    let numbers = device
         .split_once(':')
-        .and_then(|(_, minor)| u32::from_str_radix(minor, 16).ok())
-        .unwrap_or_default();
-    let device = libc::makedev(major as u32, minor);
-    if let Some(layer) = layer_of(device, inode.parse().unwrap_or_default()) {
+        .and_then(|(major, minor)| hex(major).zip(hex(minor)));
+    let (major, minor) = numbers.ok_or_else(|| {
+        let what = io::Error::other(format!("cannot read the device `{device}`"));
+        Failure::Io("reading the memory map", what)
+    })?;
+    let inode = inode.parse().unwrap_or_default();
+    Ok(layer_of(libc::makedev(major, minor), inode))
+}
+
+/// A region with a file behind it.
+fn file(piece: &mut Piece, name: &str, layer: Option<String>) -> Result<(), Failure> {
+    if let Some(layer) = layer {
         piece.region.source = source::LAYER;
         piece.layer = Some(layer);
         return Ok(());
@@ -400,13 +481,12 @@ struct Image {
     files: Vec<String>,
     layers: Vec<String>,
     written: u64,
+    parts: Vec<Part>,
 }
 
 impl Image {
-    fn write(&mut self, pid: i32, pieces: Vec<Piece>, pages: &Path) -> io::Result<()> {
+    fn lay_out(&mut self, pid: i32, pieces: Vec<Piece>) -> io::Result<()> {
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
-        let mut out = BufWriter::with_capacity(CHUNK, sys::private_file(pages)?);
-        let mut buffer = vec![0; CHUNK];
         let mut ranges = Vec::new();
         for piece in pieces {
             let mut region = piece.region;
@@ -424,51 +504,31 @@ impl Image {
                     sys::written_pages(&pagemap, region.start, region.end, &mut ranges)?
                 }
                 Keep::Held => {
-                    out.write_all(&piece.held)?;
-                    self.extend(&region, PageRange::new(region.start, region.end));
+                    let whole = PageRange::new(region.start, region.end);
+                    self.extend(&region, whole, Source::Held(piece.held));
                 }
             }
             self.regions.push(region);
+            let may_lack = piece.write == Keep::Everything;
             for range in joined_ranges(&ranges) {
-                self.copy(pid, &region, range, &mut out, &mut buffer)?;
+                let address = range.start;
+                self.extend(&region, range, Source::Process { address, may_lack });
             }
         }
-        out.flush()
-    }
-
-    fn copy(
-        &mut self,
-        pid: i32,
-        region: &Region,
-        range: PageRange,
-        out: &mut impl Write,
-        buffer: &mut [u8],
-    ) -> io::Result<()> {
-        let mut at = range.start;
-        while at < range.end {
-            let want = (range.end - at).min(buffer.len() as u64) as usize;
-            let read = match sys::read_memory(pid, at, &mut buffer[..want]) {
-                Ok(count) if count > 0 => count,
-                // A page past the end of its file cannot be read by its owner either.
-                Err(error) if error.raw_os_error() != Some(libc::EFAULT) => return Err(error),
-                _ => {
-                    let page = want.min(PAGE as usize);
-                    buffer[..page].fill(0);
-                    page
-                }
-            };
-            out.write_all(&buffer[..read])?;
-            at += read as u64;
-        }
-        self.extend(region, range);
         Ok(())
     }
 
-    /// Notes that a range of a region was written.
-    fn extend(&mut self, region: &Region, range: PageRange) {
+    /// Notes that a range of a region is to be written.
+    fn extend(&mut self, region: &Region, range: PageRange, from: Source) {
         let offset = self.written;
         self.written += range.end - range.start;
         let mapped = region.flags & (GROWS_DOWN | SHARED) == 0;
+        self.parts.push(Part {
+            offset,
+            length: range.end - range.start,
+            copied: !mapped,
+            from,
+        });
         let layer = place(&mut self.layers, String::new());
         self.extents.push(Extent {
             start: range.start,
@@ -609,6 +669,48 @@ impl State {
         put.0.extend(descriptors.0);
         put.0
     }
+}
+
+/// Addresses of a plan that map a layer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mapped {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) offset: u64,
+    pub(super) layer: u32,
+}
+
+/// Which addresses of a plan map layers, in the order in which the loader maps them; `None` if it is not one.
+pub(super) fn mapped(plan: &[u8]) -> Option<Vec<Mapped>> {
+    let mut take = Take(plan);
+    take.u32()?;
+    take.list()?;
+    let (regions, extents) = (words(take.bytes()?), words(take.bytes()?));
+    let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+    let regions = regions
+        .chunks_exact(5)
+        .filter(|one| low(one[4]) == source::LAYER)
+        .map(|one| Mapped {
+            start: one[0],
+            end: one[1],
+            offset: one[2],
+            layer: high(one[4]),
+        });
+    let extents = extents
+        .chunks_exact(4)
+        .filter(|one| high(one[3]) & COPY == 0)
+        .map(|one| Mapped {
+            start: one[0],
+            end: one[0] + one[1],
+            offset: one[2],
+            layer: high(one[3]),
+        });
+    Some(regions.chain(extents).collect())
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let words = bytes.as_chunks::<8>().0;
+    words.iter().map(|word| u64::from_le_bytes(*word)).collect()
 }
 
 fn bytes(words: &[u64]) -> Vec<u8> {

@@ -12,7 +12,7 @@ pub(super) fn has_landlock() -> bool {
     sys::landlock_version() > 0
 }
 
-pub(super) fn report(hierarchies: &Hierarchies) -> Report {
+pub(super) fn report(hierarchies: &Hierarchies, pager: bool) -> Report {
     let read = |path: &str| {
         fs::read_to_string(path)
             .unwrap_or_default()
@@ -54,6 +54,12 @@ pub(super) fn report(hierarchies: &Hierarchies) -> Report {
         sys::is_root(),
         "worlds run as users of no one's".into(),
         "worlds run as you: their processes have your rights where a namespace does not hold, and no control group may limit them",
+    );
+    say(
+        "early branches",
+        pager,
+        "a branch begins before its snapshot is written".into(),
+        "a snapshot's first branch waits until its memory is written: /dev/userfaultfd is not there, or not for you",
     );
     for (name, without) in [
         (

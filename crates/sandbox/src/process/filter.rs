@@ -176,7 +176,7 @@ pub(super) fn compile() -> Result<Vec<u8>, seccompiler::BackendError> {
 /// Puts "not in this kernel" before the answers of the allow-list.
 ///
 /// The filter begins with three instructions that check the architecture and two that load the number
-/// of the call; a check for each absent call follows them.
+/// of the call; a check for each absent call follows them, and then one of arguments.
 fn absent_first(program: &BpfProgram) -> BpfProgram {
     const LOAD_NUMBER: (u16, u32) = (0x20, 0);
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -201,8 +201,40 @@ fn absent_first(program: &BpfProgram) -> BpfProgram {
             k: ERRNO | libc::ENOSYS as u32,
         });
     }
+    whole.extend(no_growth());
     whole.extend_from_slice(&program[at..]);
     whole
+}
+
+/// Refuses `mremap` that would make memory larger, as if there were no room; allocators copy then. In a
+/// branch the memory is a snapshot's file, and what grows in its place would be whatever follows there.
+fn no_growth() -> [seccompiler::sock_filter; 12] {
+    const LOAD: u16 = 0x20;
+    const TO_X: u16 = 0x07;
+    const IF_EQUAL: u16 = 0x15;
+    const IF_EQUAL_X: u16 = 0x1d;
+    const IF_GREATER_X: u16 = 0x2d;
+    const RETURN: u16 = 0x06;
+    const NO_ROOM: u32 = 0x0005_0000 | libc::ENOMEM as u32;
+    // `struct seccomp_data`: the number, then, from 16 on, arguments as low and high halves.
+    const NUMBER: u32 = 0;
+    const OLD: [u32; 2] = [24, 28];
+    const NEW: [u32; 2] = [32, 36];
+    let step = |code, jt, jf, k| seccompiler::sock_filter { code, jt, jf, k };
+    [
+        step(IF_EQUAL, 0, 11, libc::SYS_mremap as u32),
+        step(LOAD, 0, 0, OLD[1]),
+        step(TO_X, 0, 0, 0),
+        step(LOAD, 0, 0, NEW[1]),
+        step(IF_GREATER_X, 5, 0, 0),
+        step(IF_EQUAL_X, 0, 5, 0),
+        step(LOAD, 0, 0, OLD[0]),
+        step(TO_X, 0, 0, 0),
+        step(LOAD, 0, 0, NEW[0]),
+        step(IF_GREATER_X, 0, 1, 0),
+        step(RETURN, 0, 0, NO_ROOM),
+        step(LOAD, 0, 0, NUMBER),
+    ]
 }
 
 fn bytes(program: &BpfProgram) -> Vec<u8> {

@@ -9,9 +9,11 @@ mod doctor;
 mod filter;
 mod keeper;
 mod link;
+mod pager;
 mod shell;
 mod store;
 mod sys;
+mod userfault;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ use cgroup::Hierarchies;
 use keeper::Keeper;
 pub(crate) use sys::end_at_once;
 
+use pager::Pager;
 use shell::{Host, Pool, WORLDS};
 use store::{SNAPSHOTS, Store};
 use world::World;
@@ -88,6 +91,8 @@ struct Inner {
     keeper: Keeper,
     images: Images,
     pool: Arc<Pool>,
+    /// None where this host does not offer what it needs: then first branches wait.
+    pager: Option<Arc<Pager>>,
     worlds: Mutex<BTreeMap<String, Weak<World>>>,
     /// One template is made at a time.
     templates: Mutex<()>,
@@ -159,6 +164,7 @@ impl Process {
             keeper: Keeper::start(Arc::clone(&store)).map_err(io("starting a thread"))?,
             images: Images::new(images, host.owner()),
             pool: Pool::new(Arc::clone(&host), settings.pool).map_err(io("starting a thread"))?,
+            pager: Pager::start().ok().map(Arc::new),
             host,
             store,
             worlds: Mutex::default(),
@@ -310,7 +316,7 @@ impl Backend for Process {
     }
 
     fn report(&self) -> Report {
-        doctor::report(&self.inner.host.hierarchies)
+        doctor::report(&self.inner.host.hierarchies, self.inner.pager.is_some())
     }
 
     fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
@@ -397,6 +403,9 @@ impl Drop for Process {
         }
         self.inner.keeper.finish();
         self.inner.pool.close();
+        if let Some(pager) = &self.inner.pager {
+            pager.close();
+        }
     }
 }
 

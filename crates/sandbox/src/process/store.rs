@@ -16,11 +16,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::pager::{Draft, Memory, Pager};
 use super::shell::{FIRST_USER, USERS};
 use super::{disk, sys};
 use crate::error::StoreError;
@@ -75,6 +76,12 @@ impl Stored {
     }
 }
 
+/// The memory of a snapshot to map.
+pub(super) enum Pages {
+    Written(Arc<Stored>),
+    Early(Arc<Draft>, Arc<Memory>),
+}
+
 /// All snapshots of a folder.
 pub(super) struct Store {
     pub(super) faults: Faults,
@@ -91,8 +98,11 @@ struct State {
     stored: BTreeMap<String, Arc<Stored>>,
     /// Which snapshot's pages the file of a device and inode is.
     files: BTreeMap<(u64, u64), String>,
-    /// Snapshots whose memory is still being written.
-    developing: BTreeSet<String>,
+    /// The same of those that branches map until their file is written. They outlive that as long as a
+    /// branch does.
+    early: BTreeMap<(u64, u64), (String, Weak<Memory>)>,
+    /// Snapshots whose memory is still being written, and from when on it can be branched all the same.
+    developing: BTreeMap<String, Option<Arc<Draft>>>,
 }
 
 impl Store {
@@ -174,7 +184,13 @@ impl Store {
 
     /// The layer that is the file of a device and inode.
     pub(super) fn layer_of(&self, device: u64, inode: u64) -> Option<String> {
-        self.state().files.get(&(device, inode)).cloned()
+        let state = self.state();
+        let early = || {
+            let (id, memory) = state.early.get(&(device, inode))?;
+            (memory.strong_count() > 0).then(|| id.clone())
+        };
+        let written = state.files.get(&(device, inode)).cloned();
+        written.or_else(early)
     }
 
     /// Takes in a snapshot whose parts are in its folder. [`keep`](Self::keep) makes it last.
@@ -192,8 +208,16 @@ impl Store {
     pub(super) fn announce(&self, stored: Stored) {
         let id = stored.snapshot.id.clone();
         let mut state = self.state();
-        state.developing.insert(id.clone());
+        state.developing.insert(id.clone(), None);
         state.stored.insert(id, Arc::new(stored));
+    }
+
+    /// All is known of an announced snapshot but the bytes of its memory.
+    pub(super) fn draft(&self, id: &str, draft: &Arc<Draft>) {
+        if let Some(place) = self.state().developing.get_mut(id) {
+            *place = Some(Arc::clone(draft));
+        }
+        self.developed.notify_all();
     }
 
     /// The memory of an announced snapshot is there: what it is made of, and its bytes. Without it there
@@ -224,13 +248,53 @@ impl Store {
     /// The snapshot, once its memory is written.
     pub(super) fn wait(&self, id: &str) -> Option<Arc<Stored>> {
         let mut state = self.state();
-        while state.developing.contains(id) {
+        while state.developing.contains_key(id) {
             state = self
                 .developed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.stored.get(id).cloned()
+    }
+
+    /// The memory of a snapshot to map: its file, or, where there is a pager, what will be in it. None if
+    /// there is no such snapshot.
+    pub(super) fn pages(&self, id: &str, pager: Option<&Pager>) -> io::Result<Option<Pages>> {
+        let mut state = self.state();
+        loop {
+            let draft = match state.developing.get(id) {
+                None => break,
+                Some(draft) => draft.clone().zip(pager),
+            };
+            if let Some((draft, pager)) = draft {
+                drop(state);
+                if let Some(memory) = draft.memory(pager)? {
+                    self.know(id, &memory)?;
+                    return Ok(Some(Pages::Early(draft, memory)));
+                }
+                state = self.state();
+                if !state.developing.contains_key(id) {
+                    break;
+                }
+            }
+            state = self
+                .developed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(state.stored.get(id).cloned().map(Pages::Written))
+    }
+
+    /// From now on, who maps `memory` is built on this snapshot.
+    fn know(&self, id: &str, memory: &Arc<Memory>) -> io::Result<()> {
+        let identity = memory.identity()?;
+        let mut state = self.state();
+        state
+            .early
+            .retain(|_, (_, memory)| memory.strong_count() > 0);
+        let known = (id.to_owned(), Arc::downgrade(memory));
+        state.early.insert(identity, known);
+        Ok(())
     }
 
     /// Writes a snapshot so that it survives the machine: its parts first, its manifest last.
@@ -328,7 +392,7 @@ impl Store {
         let unneeded: Vec<String> = state
             .stored
             .keys()
-            .filter(|id| !needed.contains(*id) && !state.developing.contains(*id))
+            .filter(|id| !needed.contains(*id) && !state.developing.contains_key(*id))
             .cloned()
             .collect();
         let mut bytes = 0;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::capture::{self, Failure};
 use super::link::{Call, Event, gone};
+use super::pager::{self, Draft, Memory, Pager};
 use super::shell::{Shell, UPPER, file_sizes, fresh, put_limit};
-use super::store::{DISK, PAGES, PLAN, Store, Stored};
+use super::store::{DISK, PAGES, PLAN, Pages, Store, Stored};
 use super::{Inner, disk, sys};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::fault::Fault;
@@ -78,6 +80,8 @@ pub(super) struct World {
     kept: Mutex<Kept>,
     /// Copies of the interpreter whose memory is being written.
     copies: Arc<Copies>,
+    /// Memory of snapshots that it maps since before that was written.
+    early: pager::Held,
     paused: AtomicBool,
     ended: AtomicBool,
     branches: AtomicU64,
@@ -106,10 +110,11 @@ struct Job {
     upper: PathBuf,
     beneath: Vec<String>,
     copies: Arc<Copies>,
+    pager: Option<Arc<Pager>>,
 }
 
 impl Job {
-    fn run(self, id: &str, mut stored: Stored, taken: &Sender<Result<Snapshot, SnapshotError>>) {
+    fn run(&self, id: &str, mut stored: Stored, taken: &Sender<Result<Snapshot, SnapshotError>>) {
         let folder = self.store.path(id);
         let begun = Instant::now();
         let layer_of = |device, inode| self.store.layer_of(device, inode);
@@ -136,7 +141,11 @@ impl Job {
         stored.snapshot.pause_ms = begun.elapsed().as_secs_f64() * 1e3;
         stored.snapshot.disk_bytes = bytes;
         stored.snapshot.closed.clone_from(&negative.closed);
-        stored.disk = if merges { Vec::new() } else { self.beneath };
+        stored.disk = if merges {
+            Vec::new()
+        } else {
+            self.beneath.clone()
+        };
         if !empty {
             stored.disk.insert(0, id.to_owned());
         }
@@ -148,29 +157,58 @@ impl Job {
         self.store.announce(stored);
         faults.at(Fault::SnapshotAnnounced);
         let _ = taken.send(Ok(snapshot));
-        let developed = negative.develop(&folder.join(PAGES)).and_then(|picture| {
-            faults.at(Fault::SnapshotPages);
-            sys::private_file(&folder.join(PLAN))?.write_all(&picture.plan)?;
-            let own = |layer: String| {
-                if layer.is_empty() {
-                    id.to_owned()
-                } else {
-                    layer
-                }
-            };
-            Ok((
-                picture.layers.into_iter().map(own).collect(),
-                picture.written,
-            ))
-        });
-        if let Err(error) = &developed {
-            tracing::error!(snapshot = id, "its memory cannot be written: {error}");
-        }
-        faults.at(Fault::SnapshotWritten);
-        self.store.finish(id, developed.ok());
+        sys::be_modest();
+        let frozen = match negative.lay_out() {
+            Ok(layout) => {
+                self.develop(id, Arc::new(Draft::new(layout.picture)));
+                Some(layout.frozen)
+            }
+            Err(error) => {
+                tracing::error!(snapshot = id, "its memory cannot be read: {error}");
+                self.store.finish(id, None);
+                None
+            }
+        };
+        drop(frozen);
         lock(&self.copies.all).retain(|copy| *copy != pid);
         self.copies.gone.notify_all();
     }
+
+    /// Writes the memory of a snapshot. Who branches it meanwhile does not wait for that.
+    fn develop(&self, id: &str, draft: Arc<Draft>) {
+        let folder = self.store.path(id);
+        self.store.draft(id, &draft);
+        let picture = &draft.picture;
+        let written = draft.write(&folder.join(PAGES)).and_then(|()| {
+            self.store.faults.at(Fault::SnapshotPages);
+            sys::private_file(&folder.join(PLAN))?.write_all(&picture.plan)
+        });
+        if let Err(error) = &written {
+            tracing::error!(snapshot = id, "its memory cannot be written: {error}");
+        }
+        self.store.faults.at(Fault::SnapshotWritten);
+        let early = draft.close();
+        let layers = written.ok().map(|()| {
+            let own = named(&picture.layers, id);
+            (own, picture.written)
+        });
+        self.store.finish(id, layers);
+        if let (Some(memory), Some(pager)) = (early, self.pager.as_deref()) {
+            if let Err(error) = memory.complete() {
+                tracing::error!(
+                    snapshot = id,
+                    "early branches lack some of its memory: {error}"
+                );
+            }
+            pager.look();
+        }
+    }
+}
+
+/// Layers by name; the empty one is the snapshot's own.
+fn named(layers: &[String], own: &str) -> Vec<String> {
+    let name = |layer: &String| if layer.is_empty() { own } else { layer }.to_owned();
+    layers.iter().map(name).collect()
 }
 
 impl From<Failure> for SnapshotError {
@@ -271,30 +309,81 @@ impl World {
             .furnish(&inner.host, spec, &from.disk, &root)
             .map_err(io("making its root"))?;
         inner.store.faults.at(Fault::RestoreFurnished);
-        // Its memory may still be being written: all but that is ready by now.
-        let id = &from.snapshot.id;
-        let written = inner.store.wait(id);
-        let from = written.ok_or_else(|| CreateError::NoSnapshot(id.clone()))?;
-        let plan = fs::read(inner.store.path(&from.snapshot.id).join(PLAN))
-            .map_err(io("reading the snapshot"))?;
-        let pages: Result<Vec<File>, _> = from
-            .memory
-            .iter()
-            .map(|id| File::open(inner.store.path(id).join(PAGES)))
-            .collect();
-        let pages = pages.map_err(io("opening the snapshot's memory"))?;
-        let descriptors: Vec<_> = pages.iter().map(AsFd::as_fd).collect();
-        let (answer, _) = world
-            .shell
-            .link
-            .ask(kind::LOAD, &plan, &descriptors)
-            .map_err(io("loading the interpreter"))?;
+        let answer = world.load(&from.snapshot.id)?;
         inner.store.faults.at(Fault::RestoreLoaded);
         world
             .meet(&answer, true)
             .map_err(io("finding the interpreter"))?;
         world.first_answer(spec)?;
         Ok(world)
+    }
+
+    /// Has the agent become the interpreter of a snapshot, whose memory may still be being written.
+    fn load(&mut self, id: &str) -> Result<Vec<u8>, CreateError> {
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        let (inner, pager) = (Arc::clone(&self.inner), self.inner.pager.as_deref());
+        let pages = |id: &str| {
+            let found = inner.store.pages(id, pager);
+            let found = found.map_err(io("opening the snapshot's memory"))?;
+            found.ok_or_else(|| CreateError::NoSnapshot(id.to_owned()))
+        };
+        let (plan, layers) = match pages(id)? {
+            Pages::Early(draft, _) => {
+                let layers = named(&draft.picture.layers, id);
+                (draft.picture.plan.clone(), layers)
+            }
+            Pages::Written(stored) => {
+                let plan = fs::read(inner.store.path(id).join(PLAN));
+                (
+                    plan.map_err(io("reading the snapshot"))?,
+                    stored.memory.clone(),
+                )
+            }
+        };
+        let (mut files, mut early) = (Vec::new(), Vec::new());
+        for layer in &layers {
+            let (file, memory) = match pages(layer)? {
+                Pages::Early(_, memory) => (memory.readable(), Some(memory)),
+                Pages::Written(_) => (File::open(inner.store.path(layer).join(PAGES)), None),
+            };
+            files.push(file.map_err(io("opening the snapshot's memory"))?);
+            early.push(memory);
+        }
+        self.become_it(&plan, &files, early)
+            .map_err(io("loading the interpreter"))
+    }
+
+    fn become_it(
+        &mut self,
+        plan: &[u8],
+        files: &[File],
+        early: Vec<Option<Arc<Memory>>>,
+    ) -> io::Result<Vec<u8>> {
+        let mask = early
+            .iter()
+            .enumerate()
+            .filter(|(_, memory)| memory.is_some())
+            .fold(0u32, |mask, (at, _)| mask | 1 << at);
+        let mut call = Put::default().u32(mask).0;
+        call.extend(plan);
+        let mut descriptors: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let link = &self.shell.link;
+        let Some(pager) = self.inner.pager.as_deref().filter(|_| mask != 0) else {
+            return Ok(link.ask(kind::LOAD, &call, &descriptors)?.0);
+        };
+        let (gate, theirs) = UnixStream::pair()?;
+        descriptors.extend([pager.device(), theirs.as_fd()]);
+        let answer = link.ask(kind::LOAD, &call, &descriptors)?.0;
+        drop(theirs);
+        gate.set_read_timeout(Some(START))?;
+        let spans = pager::spans(plan, &early)?;
+        self.early = Arc::new(early.into_iter().flatten().collect());
+        // Without the descriptor the loader has failed, and says why itself.
+        if let (_, Some(faults)) = sys::receive(&gate, &mut [0])? {
+            pager.add(faults, spans, &self.early)?;
+            (&gate).write_all(&[1])?;
+        }
+        Ok(answer)
     }
 
     fn new(
@@ -325,6 +414,7 @@ impl World {
                 environment: ENVIRONMENT.map(str::to_owned).to_vec(),
             }),
             copies: Arc::default(),
+            early: Arc::default(),
             paused: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             branches: AtomicU64::new(0),
@@ -605,6 +695,7 @@ impl World {
             upper: self.shell.folder.join(UPPER),
             beneath: self.disk.clone(),
             copies: Arc::clone(&self.copies),
+            pager: self.inner.pager.clone(),
         };
         let (taken, hear) = std::sync::mpsc::channel();
         let begun = thread::Builder::new().name("snapshot".into()).spawn({

@@ -33,6 +33,11 @@ pub(crate) const PROMISES: &[Promise] = &[
         "listeners_and_event_loops_survive",
         listeners_and_event_loops_survive,
     ),
+    (
+        "branches_do_not_wait_for_their_snapshot",
+        branches_do_not_wait_for_their_snapshot,
+    ),
+    ("memory_of_a_branch_grows", memory_of_a_branch_grows),
     ("disk_and_memory_agree", disk_and_memory_agree),
     (
         "memory_of_a_branch_is_what_it_writes",
@@ -216,6 +221,70 @@ fn listeners_and_event_loops_survive(backend: &dyn Backend) {
             "b'HELLO\\n'"
         );
     }
+}
+
+/// A heap that takes far longer to write than a branch takes to answer.
+const HEAVY: &str =
+    "import os, numpy as np; heap = np.arange(48 << 20); text = bytearray(b'y') * (9 << 20)";
+const WEIGH: &str = "int(heap.sum()), len(text), text.count(b'y')";
+const WEIGHT: &str = "(1266637370032128, 9437184, 9437184)";
+
+fn branches_do_not_wait_for_their_snapshot(backend: &dyn Backend) {
+    let spec = Spec {
+        memory_mib: 4096,
+        ..Spec::default()
+    };
+    let base = backend.create(&spec).unwrap();
+    base.value(HEAVY);
+    let snapshot = base.snapshot(None).unwrap().id;
+    let [one, two, three] = [(); 3].map(|()| backend.restore(&snapshot, &spec).unwrap());
+    assert_eq!(one.value("int(heap[7 << 20])"), format!("{}", 7 << 20));
+    // All three have answered, and so had one; its bytes are counted when they are written.
+    assert_eq!(backend.snapshot(&snapshot).unwrap().memory_bytes, 0);
+    // A child of a branch, memory that moves, and a branch of a branch reach what is not there yet.
+    let child = "p = os.fork()\nif p == 0: os._exit(int(heap[-1] == (48 << 20) - 1))\nos.waitstatus_to_exitcode(os.waitpid(p, 0)[1])";
+    assert_eq!(one.value(child), "1");
+    assert_eq!(
+        two.value("text.extend(b'z' * (40 << 20)); text.count(b'z')"),
+        format!("{}", 40 << 20)
+    );
+    assert_eq!(
+        two.value("del text[9 << 20:]; heap[0] = 1; heap[0] = 0"),
+        ""
+    );
+    let next = two.snapshot(None).unwrap().id;
+    let nested = backend.restore(&next, &spec).unwrap();
+    base.value("heap[:] = 0; text[:] = b'n' * len(text)");
+    for world in [&one, &two, &three, &nested] {
+        assert_eq!(world.value(WEIGH), WEIGHT);
+    }
+    // And they are as good when it is written and the others are gone.
+    base.destroy();
+    two.destroy();
+    for snapshot in [&snapshot, &next] {
+        assert!(backend.persist(snapshot).unwrap().durable);
+        let late = backend.restore(snapshot, &spec).unwrap();
+        assert_eq!(late.value(WEIGH), WEIGHT);
+    }
+    for world in [&one, &nested] {
+        assert_eq!(world.value(WEIGH), WEIGHT);
+    }
+}
+
+/// What is grown in a branch is mapped from a snapshot's file, which ends somewhere.
+fn memory_of_a_branch_grows(backend: &dyn Backend) {
+    let base = world(backend);
+    base.value("all = [bytearray(b'y') * 3_000_000 for _ in range(4)]");
+    let snapshot = base.snapshot(None).unwrap().id;
+    backend.persist(&snapshot).unwrap();
+    let branch = backend.restore(&snapshot, &Spec::default()).unwrap();
+    branch.value("for one in all: one.extend(b'z' * 5_000_000)");
+    assert_eq!(
+        branch.value(
+            "[(one.count(b'y'), one.count(b'z')) for one in all] == [(3_000_000, 5_000_000)] * 4"
+        ),
+        "True"
+    );
 }
 
 fn disk_and_memory_agree(backend: &dyn Backend) {

@@ -26,6 +26,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("worlds_leave_nothing_behind", "pause"),
     ("a_branch_that_fails_leaves_nothing", "pids"),
     ("an_agent_killed_from_outside_ends_its_world_alone", "pids"),
+    ("branches_do_not_wait_for_their_snapshot", "early branches"),
     ("nobody_gains_rights_by_running_a_program", "administrator"),
 ];
 
