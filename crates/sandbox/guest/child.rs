@@ -100,6 +100,28 @@ struct Command {
     input_ends: bool,
     state: Option<i32>,
     terminal: bool,
+    unheard: Unheard,
+}
+
+/// Output that was passed on and nobody has heard yet, in bytes; nothing where nobody counts.
+struct Unheard(Option<usize>);
+
+impl Unheard {
+    fn add(&mut self, count: usize) {
+        self.0 = self.0.map(|before| before.saturating_add(count));
+    }
+
+    fn heard(&mut self, count: u32) {
+        self.0 = match count {
+            wire::UNCOUNTED => None,
+            _ => self.0.map(|before| before.saturating_sub(count as usize)),
+        };
+    }
+
+    /// Whether whoever writes has to wait.
+    fn is_full(&self) -> bool {
+        self.0.is_some_and(|count| count >= wire::WINDOW)
+    }
 }
 
 impl Command {
@@ -133,6 +155,17 @@ struct Kernel {
     call: u32,
     /// Bytes of an answer that is not whole yet.
     pending: Vec<u8>,
+    unheard: Unheard,
+}
+
+impl Kernel {
+    /// What there is to listen to.
+    fn heard_from(&self) -> Vec<i32> {
+        match self.unheard.is_full() {
+            true => vec![self.socket],
+            false => vec![self.outputs[0], self.outputs[1], self.socket],
+        }
+    }
 }
 
 /// Everything that this agent started and has to listen to.
@@ -170,11 +203,12 @@ impl Children {
         fds.extend(
             self.kernel
                 .iter()
-                .flat_map(|kernel| [kernel.outputs[0], kernel.outputs[1], kernel.socket]),
+                .flat_map(Kernel::heard_from),
         );
         fds.extend(
             self.commands
                 .values()
+                .filter(|command| !command.unheard.is_full())
                 .flat_map(|command| command.outputs)
                 .flatten(),
         );
@@ -228,7 +262,8 @@ impl Children {
     fn pass_on(&mut self, fd: i32) -> io::Result<()> {
         if let Some(kernel) = &mut self.kernel {
             if let Some(at) = kernel.outputs.iter().position(|output| *output == fd) {
-                forward(kernel.call, at as u8 + 1, fd)?;
+                let (_, count) = forward(kernel.call, at as u8 + 1, fd)?;
+                kernel.unheard.add(count);
                 return Ok(());
             }
             if kernel.socket == fd {
@@ -245,7 +280,9 @@ impl Children {
         let Some((call, command, at)) = found else {
             return Ok(());
         };
-        if !forward(call, at as u8 + 1, fd)? {
+        let (open, count) = forward(call, at as u8 + 1, fd)?;
+        command.unheard.add(count);
+        if !open {
             command.outputs[at] = None;
             if command.input != Some(fd) {
                 sys::close(fd);
@@ -402,6 +439,7 @@ impl Children {
             socket: up(socket[0])?,
             call: 0,
             pending: Vec::new(),
+            unheard: Unheard(Some(0)),
         });
         Ok(child)
     }
@@ -413,6 +451,7 @@ impl Children {
             .as_mut()
             .ok_or_else(|| io::Error::other("the interpreter is gone"))?;
         kernel.call = call;
+        kernel.unheard = Unheard(Some(0));
         let mut frame = (payload.len() as u32).to_le_bytes().to_vec();
         frame.extend(call.to_le_bytes());
         frame.extend(payload);
@@ -546,9 +585,20 @@ impl Children {
             input_ends: false,
             state: Some(state[0]),
             terminal: size.is_some(),
+            unheard: Unheard(Some(0)),
         };
         self.commands.insert(call, command);
         Ok(())
+    }
+
+    /// Output of a call has been heard.
+    pub fn heard(&mut self, call: u32, count: u32) {
+        let kernel = self.kernel.as_mut().filter(|kernel| kernel.call == call);
+        let kernel = kernel.map(|kernel| &mut kernel.unheard);
+        let command = self.commands.get_mut(&call);
+        if let Some(unheard) = kernel.or(command.map(|command| &mut command.unheard)) {
+            unheard.heard(count);
+        }
     }
 
     /// Signals the interpreter (call 0, or its cell's call) or all processes of a command.
@@ -633,20 +683,24 @@ fn close_others(keep: &[i32]) {
 }
 
 /// Sends all that a descriptor has now; false at its end.
-fn forward(call: u32, stream: u8, fd: i32) -> io::Result<bool> {
+fn forward(call: u32, stream: u8, fd: i32) -> io::Result<(bool, usize)> {
     debug_assert!(stream == STDOUT || stream == STDERR);
     let mut buffer = vec![0; wire::CHUNK + 1];
+    let mut told = 0;
     // A writer that never stops must not keep the others waiting.
     for _ in 0..16 {
         buffer[0] = stream;
         match sys::read(fd, &mut buffer[1..]) {
-            Ok(0) => return Ok(false),
-            Ok(count) => send(kind::OUTPUT, call, &buffer[..=count])?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(_) => return Ok(false), // A terminal whose other end closed.
+            Ok(0) => return Ok((false, told)),
+            Ok(count) => {
+                told += count;
+                send(kind::OUTPUT, call, &buffer[..=count])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((true, told)),
+            Err(_) => return Ok((false, told)), // A terminal whose other end closed.
         }
     }
-    Ok(true)
+    Ok((true, told))
 }
 
 /// All that a pipe has.

@@ -153,6 +153,11 @@ impl Agent {
                 write_file(&path, mode, first == 1, take.bytes().ok_or_else(short)?)?;
                 send(kind::DONE, call, &[])
             }
+            kind::LISTEN => listen(call, take.u32().ok_or_else(short)? as u16),
+            kind::HEARD => {
+                self.children.heard(call, take.u32().ok_or_else(short)?);
+                Ok(())
+            }
             kind::CONNECT => connect(call, take.u32().ok_or_else(short)? as u16),
             _ => Err(io::Error::other(format!("there is no call {kind}"))),
         }
@@ -240,11 +245,18 @@ fn receive(buffer: &mut [u8], arrived: &mut Vec<i32>) -> io::Result<usize> {
 fn read_file(call: u32, path: &std::ffi::CStr) -> io::Result<()> {
     let fd = sys::open(path, sys::O_NONBLOCK | sys::O_CLOEXEC, 0)?;
     let mut buffer = vec![0; wire::CHUNK + 1];
+    let mut told = 0;
     let answer = loop {
         buffer[0] = 1;
+        if told > wire::MAX_FILE {
+            break Ok(()); // Whoever asked has given up; a device may have no end.
+        }
         match sys::read(fd, &mut buffer[1..]) {
             Ok(0) => break send(kind::DONE, call, &[]),
-            Ok(count) => send(kind::OUTPUT, call, &buffer[..=count])?,
+            Ok(count) => {
+                told += count;
+                send(kind::OUTPUT, call, &buffer[..=count])?;
+            }
             Err(error) => break Err(error),
         }
     };
@@ -266,13 +278,32 @@ fn write_file(path: &std::ffi::CStr, mode: u32, first: bool, bytes: &[u8]) -> io
     written
 }
 
-/// Connects to a port on this world's loopback; the socket travels with the answer.
-fn connect(call: u32, port: u16) -> io::Result<()> {
-    let socket = sys!(nr::SOCKET, 2, 1 | sys::O_CLOEXEC, 0)? as i32;
+/// A port on this world's loopback, as the kernel writes it.
+fn loopback(port: u16) -> [u8; 16] {
     let mut address = [0u8; 16];
     address[0] = 2;
     address[2..4].copy_from_slice(&port.to_be_bytes());
     address[4..8].copy_from_slice(&[127, 0, 0, 1]);
+    address
+}
+
+/// Listens on a port; the socket travels with the answer.
+fn listen(call: u32, port: u16) -> io::Result<()> {
+    const WAITING: usize = 64;
+    let socket = sys!(nr::SOCKET, 2, 1 | sys::O_CLOEXEC, 0)? as i32;
+    let address = loopback(port);
+    let listens = sys!(nr::BIND, socket, address.as_ptr(), address.len())
+        .and_then(|_| sys!(nr::LISTEN, socket, WAITING));
+    let answer = listens
+        .and_then(|_| send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0)));
+    sys::close(socket);
+    answer
+}
+
+/// Connects to a port on this world's loopback; the socket travels with the answer.
+fn connect(call: u32, port: u16) -> io::Result<()> {
+    let socket = sys!(nr::SOCKET, 2, 1 | sys::O_CLOEXEC, 0)? as i32;
+    let address = loopback(port);
     let connected = sys!(nr::CONNECT, socket, address.as_ptr(), address.len());
     let answer =
         connected.and_then(|_| send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0)));

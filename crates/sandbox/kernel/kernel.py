@@ -166,6 +166,15 @@ def reseed(seed):
             bits.state = type(bits)(seed + at + 1).state
 
 
+def know_network(networked, variables):
+    """Tells programs of the way out, where there is one; what someone set is theirs."""
+    for name, value in variables.items():
+        if networked:
+            os.environ[name] = value
+        elif os.environ.get(name) == value:
+            del os.environ[name]
+
+
 def offer_universe():
     """Gives cells the names of a learned world and its players, where the image has them."""
     try:
@@ -194,6 +203,7 @@ def main():
             message = json.loads(receive(length))
             if message["op"] == "reseed":
                 reseed(message["seed"])
+                know_network(message["networked"], message["variables"])
                 answer(call, {"status": "ok"})
                 continue
             watch_generators()

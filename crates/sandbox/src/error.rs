@@ -44,6 +44,9 @@ pub enum CreateError {
         /// This one.
         now: String,
     },
+    /// The list of what it may reach cannot be read.
+    #[error(transparent)]
+    Network(#[from] crate::NetworkError),
     /// The image cannot be used.
     #[error(transparent)]
     Image(#[from] crate::ImageError),

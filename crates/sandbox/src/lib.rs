@@ -36,6 +36,7 @@ mod fault;
 pub mod image;
 pub mod limits;
 mod model;
+mod network;
 // The agent compiles these two as well, and each side uses its half.
 #[allow(dead_code, unreachable_pub)]
 mod plan;
@@ -50,6 +51,7 @@ pub use model::{
     Cancel, Capability, Cell, Command, Failure, Outcome, Report, Snapshot, Spec, Stats, Stream,
     child_seed,
 };
+pub use network::{MAX_NAMES, NetworkError};
 pub use process::{Process, Settings};
 
 use std::net::TcpStream;

@@ -7,7 +7,7 @@ pub const MAX_BRANCHES: usize = 256;
 /// Bytes of a cell or a command.
 pub const MAX_CODE: usize = 4 << 20;
 /// Bytes of one file moved by one call.
-pub const MAX_FILE: usize = 256 << 20;
+pub const MAX_FILE: usize = crate::wire::MAX_FILE;
 /// Memory that a world may be given, in MiB.
 pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=1 << 20;
 /// Processors that a world may be given.

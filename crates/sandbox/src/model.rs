@@ -45,6 +45,9 @@ pub struct Spec {
     pub disk_mib: u32,
     /// Randomness of its own by default; the same again for the same number.
     pub seed: Option<u64>,
+    /// Names that it may reach: `NAME`, `NAME:PORT` or `NAME:PORT=ADDRESS`. A new world has none; what
+    /// comes from a snapshot has what that had.
+    pub network: Option<Vec<String>>,
 }
 
 impl Default for Spec {
@@ -55,6 +58,7 @@ impl Default for Spec {
             vcpus: 1,
             disk_mib: 2048,
             seed: None,
+            network: None,
         }
     }
 }

@@ -11,6 +11,13 @@ pub const HEADER: usize = 9;
 /// Longest piece of output or of a file in one frame.
 pub const CHUNK: usize = 256 << 10;
 
+/// Bytes of a call's output that wait to be heard before what writes them waits too. Nobody else waits.
+pub const WINDOW: usize = 2 << 20;
+/// Says that nobody counts any more what a call says.
+pub const UNCOUNTED: u32 = u32::MAX;
+/// Bytes of the longest file that is read in one call.
+pub const MAX_FILE: usize = 256 << 20;
+
 /// What a frame asks for or tells.
 pub mod kind {
     /// To the agent: make the root file system and the devices, close what came from outside.
@@ -39,6 +46,10 @@ pub mod kind {
     pub const SFTP: u8 = 12;
     /// To the agent: hold what is started from now on to another limit (resource, limit, its limit).
     pub const LIMIT: u8 = 13;
+    /// To the agent: listen on a port of the world's loopback, and pass the socket out.
+    pub const LISTEN: u8 = 14;
+    /// To the agent: this many bytes of a call's output have been heard.
+    pub const HEARD: u8 = 15;
     /// From the agent: a call succeeded.
     pub const DONE: u8 = 64;
     /// From the agent: a call failed; the payload says why.

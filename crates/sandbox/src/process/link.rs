@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,8 +15,6 @@ use crate::wire::{self, Take, kind};
 
 /// How long the agent may take for what it does at once.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Events of a call that wait for it; a world that says more waits until its caller has heard them.
-const QUEUE: usize = 256;
 /// Stack of the thread that listens to an agent.
 const LISTENER_STACK: usize = 128 << 10;
 
@@ -43,7 +41,7 @@ pub(super) enum Event {
 pub(super) struct Link {
     socket: UnixStream,
     writing: Mutex<()>,
-    calls: Mutex<HashMap<u32, SyncSender<Event>>>,
+    calls: Mutex<HashMap<u32, Sender<Event>>>,
     next: AtomicU32,
 }
 
@@ -52,7 +50,13 @@ pub(super) struct Call {
     pub(super) link: Arc<Link>,
     /// Its number.
     pub(super) number: u32,
+    /// What waits to be heard is bounded by the agent, call by call: see `WINDOW`. So a caller who does not
+    /// listen keeps nobody else waiting.
     events: Mutex<Receiver<Event>>,
+    /// Bytes of output that were heard, and that the agent does not know of yet.
+    heard: AtomicUsize,
+    /// Whether more may come.
+    is_open: AtomicBool,
 }
 
 impl Link {
@@ -85,12 +89,14 @@ impl Link {
         descriptors: &[BorrowedFd],
     ) -> io::Result<Call> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, events) = sync_channel(QUEUE);
+        let (sender, events) = channel();
         self.calls().insert(number, sender);
         let call = Call {
             link: Arc::clone(self),
             number,
             events: Mutex::new(events),
+            heard: AtomicUsize::new(0),
+            is_open: AtomicBool::new(true),
         };
         self.tell(kind, number, payload, descriptors)?;
         Ok(call)
@@ -145,7 +151,7 @@ impl Link {
         }
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, SyncSender<Event>>> {
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sender<Event>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -211,6 +217,28 @@ impl Link {
 impl Call {
     /// The next event; an error of the kind `TimedOut` when it does not come in time.
     pub(super) fn next(&self, until: Option<Instant>) -> io::Result<Event> {
+        let event = self.wait(until)?;
+        match &event {
+            Event::Output(_, bytes) => self.hear(bytes.len()),
+            Event::Taken(_) => {}
+            _ => self.is_open.store(false, Ordering::Release),
+        }
+        Ok(event)
+    }
+
+    /// Tells the agent now and then how much was heard.
+    fn hear(&self, count: usize) {
+        const SOME: usize = wire::WINDOW / 4;
+        let heard = self.heard.fetch_add(count, Ordering::AcqRel) + count;
+        if heard >= SOME {
+            self.heard.fetch_sub(heard, Ordering::AcqRel);
+            let count = (heard as u32).to_le_bytes();
+            // An agent that does not hear it is gone, which the next event says.
+            let _ = self.link.tell(kind::HEARD, self.number, &count, &[]);
+        }
+    }
+
+    fn wait(&self, until: Option<Instant>) -> io::Result<Event> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(until) = until else {
             return Ok(events.recv().unwrap_or(Event::Gone));
@@ -239,6 +267,10 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.link.calls().remove(&self.number);
+        if self.is_open.load(Ordering::Acquire) {
+            let uncounted = wire::UNCOUNTED.to_le_bytes();
+            let _ = self.link.tell(kind::HEARD, self.number, &uncounted, &[]);
+        }
     }
 }
 

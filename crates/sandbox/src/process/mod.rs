@@ -10,6 +10,7 @@ mod filter;
 mod keeper;
 mod link;
 mod pager;
+mod proxy;
 mod shell;
 mod store;
 mod sys;
@@ -30,6 +31,7 @@ use crate::fault::{Fault, Faults};
 use crate::image::{Image, Images};
 use crate::limits::{DISK_MIB, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::model::{Report, Snapshot, Spec};
+use crate::network::Names;
 use crate::{Backend, Sandbox};
 
 use cgroup::Hierarchies;
@@ -281,13 +283,17 @@ impl Inner {
                 now,
             });
         }
+        let mut spec = spec.clone();
+        if spec.network.is_none() && !stored.template {
+            spec.network.clone_from(&stored.snapshot.spec.network);
+        }
         let root = self.images.find(&stored.snapshot.image)?.root;
         let shell = self.pool.take().map_err(|source| CreateError::Io {
             doing: "making namespaces and a control group",
             source,
         })?;
         self.store.faults.at(Fault::RestoreShell);
-        World::warm(self, shell, spec, root, stored).map(|world| self.admit(world))
+        World::warm(self, shell, &spec, root, stored).map(|world| self.admit(world))
     }
 }
 
@@ -307,6 +313,7 @@ fn check(spec: &Spec) -> Result<(), CreateError> {
             });
         }
     }
+    Names::parse(spec.network.as_deref().unwrap_or_default())?;
     Ok(())
 }
 

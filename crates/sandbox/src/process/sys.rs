@@ -712,6 +712,12 @@ pub(super) fn set_limit(pid: i32, resource: u32, [now, most]: [u64; 2]) -> io::R
     check(unsafe { libc::prlimit64(pid, resource, &limit, std::ptr::null_mut()) }.into()).map(drop)
 }
 
+/// Has whoever waits for connections hear that none will come.
+pub(super) fn stop_listening(listener: &std::net::TcpListener) {
+    // SAFETY: an open socket; a refusal changes nothing.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 /// Lets every other thread go before this one.
 pub(super) fn be_modest() {
     const NICE: c_int = 10;

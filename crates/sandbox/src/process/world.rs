@@ -1,5 +1,6 @@
 //! One world of this backend.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::capture::{self, Failure};
 use super::link::{Call, Event, gone};
 use super::pager::{self, Draft, Memory, Pager};
+use super::proxy::{self, Proxy};
 use super::shell::{Shell, UPPER, file_sizes, fresh, put_limit};
 use super::store::{DISK, PAGES, PLAN, Pages, Store, Stored};
 use super::{Inner, disk, sys};
@@ -26,6 +28,7 @@ use crate::limits::{
     MAX_NAME, MAX_UNTAKEN, START,
 };
 use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
+use crate::network::Names;
 use crate::wire::{self, Put, kind};
 use crate::{Output, Running, Said, Sandbox};
 
@@ -73,6 +76,8 @@ pub(super) struct World {
     /// Snapshots whose files lie under this world's, the top one first.
     disk: Vec<String>,
     interpreter: Mutex<Interpreter>,
+    /// Its way out, if it has one.
+    proxy: Mutex<Option<Proxy>>,
     /// One cell after the other.
     cells: Mutex<()>,
     /// Held while files are written from outside, and while the disk is copied.
@@ -254,6 +259,7 @@ impl World {
         self.shell
             .furnish(&self.inner.host, &self.spec, &self.disk, root)
             .map_err(io("making its root"))?;
+        self.open_network().map_err(io("opening its way out"))?;
         self.start_interpreter()
             .map_err(io("starting the interpreter"))?;
         self.first_answer(&self.spec)?;
@@ -314,8 +320,27 @@ impl World {
         world
             .meet(&answer, true)
             .map_err(io("finding the interpreter"))?;
+        world.open_network().map_err(io("opening its way out"))?;
         world.first_answer(spec)?;
         Ok(world)
+    }
+
+    /// Gives it its way out, if it may reach anything; its programs find that in their environment.
+    fn open_network(&self) -> io::Result<()> {
+        let listed = self.spec.network.as_deref().unwrap_or_default();
+        let names = Names::parse(listed).map_err(io::Error::other)?;
+        let mut kept = lock(&self.kept);
+        let told = proxy::VARIABLES.map(|(name, value)| format!("{name}={value}"));
+        kept.environment.retain(|one| !told.contains(one));
+        if listed.is_empty() {
+            return Ok(());
+        }
+        kept.environment.extend(told);
+        let port = Put::default().u32(proxy::PORT.into());
+        let (_, listener) = self.shell.link.ask(kind::LISTEN, &port.0, &[])?;
+        let listener = listener.ok_or_else(|| io::Error::other("no socket came"))?;
+        *lock(&self.proxy) = Some(Proxy::start(listener, names)?);
+        Ok(())
     }
 
     /// Has the agent become the interpreter of a snapshot, whose memory may still be being written.
@@ -407,6 +432,7 @@ impl World {
                 pid: 0,
                 loaded: false,
             }),
+            proxy: Mutex::default(),
             cells: Mutex::default(),
             files: Mutex::default(),
             kept: Mutex::new(Kept {
@@ -476,7 +502,12 @@ impl World {
             Some(seed) => seed,
             None => random().map_err(io)?,
         };
-        let message = serde_json::json!({ "op": "reseed", "seed": seed }).to_string();
+        let networked = lock(&self.proxy).is_some();
+        let told: BTreeMap<&str, &str> = proxy::VARIABLES.into_iter().collect();
+        let message = serde_json::json!({
+            "op": "reseed", "seed": seed, "networked": networked, "variables": told,
+        });
+        let message = message.to_string();
         let call = self
             .shell
             .link
@@ -981,13 +1012,17 @@ impl Sandbox for World {
 
     fn reboot(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
         super::check(spec)?;
+        let mut spec = spec.clone();
+        if spec.network.is_none() {
+            spec.network.clone_from(&self.spec.network);
+        }
         let io = |doing| move |source| CreateError::Io { doing, source };
         let _files = lock(&self.files);
         self.shell
             .group
             .freeze(true)
             .map_err(io("stopping the world"))?;
-        let next = self.rebooted(spec);
+        let next = self.rebooted(&spec);
         if !self.paused.load(Ordering::Acquire) || next.is_ok() {
             self.shell
                 .group
@@ -1021,6 +1056,7 @@ impl Sandbox for World {
         if !self.ended.swap(true, Ordering::AcqRel) {
             // What was kept of it is kept whole.
             self.copies.wait_until_gone();
+            lock(&self.proxy).take();
             self.shell.end();
             self.inner.forget(&self.shell.id);
         }

@@ -5,6 +5,7 @@ mod branches;
 mod cells;
 mod escapes;
 mod faults;
+mod network;
 mod shell;
 mod snapshots;
 
@@ -62,6 +63,7 @@ fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
         branches::PROMISES,
         escapes::PROMISES,
         faults::PROMISES,
+        network::PROMISES,
     ];
     let mut trials: Vec<Trial> = promises
         .concat()

@@ -9,6 +9,14 @@ use crate::{Play, Promise, quiet, world};
 
 pub(crate) const PROMISES: &[Promise] = &[
     (
+        "a_slow_listener_keeps_nobody_waiting",
+        a_slow_listener_keeps_nobody_waiting,
+    ),
+    (
+        "a_file_without_an_end_is_refused",
+        a_file_without_an_end_is_refused,
+    ),
+    (
         "folder_and_environment_persist_from_line_to_line",
         folder_and_environment_persist_from_line_to_line,
     ),
@@ -448,4 +456,46 @@ fn an_ended_world_says_so(backend: &dyn Backend) {
     assert!(world.read("/etc/passwd").is_err());
     assert!(world.snapshot(None).is_err());
     assert!(world.pause().is_err());
+}
+
+fn a_slow_listener_keeps_nobody_waiting(backend: &dyn Backend) {
+    let world = world(backend);
+    let talks = Command::line("while head -c 1048576 /dev/zero; do echo >> /tmp/told; done");
+    let talker = world.begin(&talks, None).unwrap();
+    let told = || -> usize {
+        world
+            .line("wc -l < /tmp/told")
+            .1
+            .trim()
+            .parse()
+            .unwrap_or(0)
+    };
+    // It stops talking when nobody listens, and all others go on.
+    let (mut before, mut now) = (usize::MAX, told());
+    let begun = std::time::Instant::now();
+    while now != before || now == 0 {
+        assert!(
+            begun.elapsed().as_secs() < 60,
+            "it told {now} MiB to nobody"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        (before, now) = (now, told());
+    }
+    assert!(now < 32, "it told {now} MiB to nobody");
+    assert_eq!(world.value("6 * 7"), "42");
+    // And goes on when someone does.
+    while told() <= now + 4 {
+        assert!(
+            talker
+                .next(std::time::Duration::from_secs(20))
+                .unwrap()
+                .is_some()
+        );
+    }
+}
+
+fn a_file_without_an_end_is_refused(backend: &dyn Backend) {
+    let world = world(backend);
+    assert!(world.read("/dev/zero").is_err());
+    assert_eq!(world.value("6 * 7"), "42");
 }
