@@ -21,6 +21,9 @@ pub enum WorldError {
     /// No snapshot of this id.
     #[error("there is no snapshot {0}: it may have been removed, or the id is mistyped")]
     NoSnapshot(String),
+    /// A match was to reach the network.
+    #[error("a learned world reaches no network: leave `network` out")]
+    Unreachable,
     /// No learned world of this name.
     #[error("there is no image {0}: see the list of images")]
     NoImage(String),
@@ -151,6 +154,7 @@ impl WorldError {
             Self::Sizes
             | Self::Create(CreateError::Size { .. })
             | Self::Resize(ResizeError::Size { .. }) => "bad_size",
+            Self::Unreachable | Self::Create(CreateError::Network(_)) => "bad_network",
             Self::Service => "bad_service",
             Self::KeyReused => "key_reused",
             Self::KeyBusy => "key_busy",

@@ -259,6 +259,8 @@ pub struct NewInstance {
     pub ttl_action: Option<TtlAction>,
     /// Makes it reproducible.
     pub seed: Option<u64>,
+    /// Names that it may reach; those of its snapshot if none are given.
+    pub network: Option<Vec<String>>,
 }
 
 /// How a running world is branched.

@@ -316,7 +316,12 @@ impl Runtime {
         let former = entry.world();
         let rebooted = match record.status {
             Status::Error => None,
-            _ => former.reboot(&spec(&record.image, sizes, record.seed))?,
+            _ => former.reboot(&spec(
+                &record.image,
+                sizes,
+                record.seed,
+                new.network.clone(),
+            ))?,
         };
         let world = match rebooted {
             Some(world) => world,
@@ -522,13 +527,16 @@ impl Runtime {
             if new.sizes != Default::default() {
                 return Err(WorldError::Sizes);
             }
+            if new.network.is_some() {
+                return Err(WorldError::Unreachable);
+            }
             return Ok((0..count)
                 .map(|_| Arc::new(MatchBranch::new(Branch::clone(branch))) as Arc<dyn World>)
                 .collect());
         }
         let (backend, _) = self.backend()?;
         let sizes = new.sizes.or(record.sizes);
-        let spec = spec(&record.image, sizes, new.seed);
+        let spec = spec(&record.image, sizes, new.seed, new.network.clone());
         let made = match &record.source {
             Source::Sandbox(own) if count == 1 => vec![backend.restore(own, &spec)?],
             Source::Sandbox(own) => backend.branch(own, count, &spec)?,
@@ -600,13 +608,14 @@ impl Runtime {
     }
 }
 
-fn spec(image: &str, sizes: Sizes, seed: Option<u64>) -> Spec {
+fn spec(image: &str, sizes: Sizes, seed: Option<u64>, network: Option<Vec<String>>) -> Spec {
     Spec {
         image: Some(image.into()),
         memory_mib: sizes.memory_mib,
         vcpus: sizes.vcpus,
         disk_mib: sizes.disk_mib,
         seed,
+        network,
     }
 }
 

@@ -57,8 +57,13 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// The head of the answer to a GET over TLS.
+/// The answer to a GET over TLS.
 async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    ask(address, "GET", path, headers, "").await
+}
+
+/// The answer to a request over TLS.
+async fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> String {
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -71,8 +76,10 @@ async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
         .connect(name, stream)
         .await
         .unwrap();
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -133,4 +140,100 @@ async fn a_stranger_on_the_network_gets_nothing_without_the_token() {
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"));
+}
+
+/// All that is logged, at the finest level.
+#[cfg(feature = "worlds")]
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+#[cfg(feature = "worlds")]
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "worlds")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn worlds_answer_to_the_key_alone_and_nobody_logs_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = Shelf::new(vec![World::new(
+        "micro",
+        cartridge(Size::Micro, 7),
+        serde_json::Value::Null,
+    )]);
+    let config = Config {
+        data: folder.path().join("arena"),
+        ..Config::default()
+    };
+    let (arena, _) = Arena::open(shelf, config).unwrap();
+    let arena = Arc::new(arena);
+    let (runtime, _) = worldline_runtime::Runtime::open(worldline_runtime::Config {
+        data: folder.path().join("worlds"),
+        code: Err("none in this test".into()),
+        arena: Some(Arc::clone(&arena)),
+    })
+    .unwrap();
+    let options = Options {
+        host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        worlds: Some(worldline_server::Worlds {
+            runtime,
+            ssh_port: 0,
+            data: folder.path().join("user"),
+        }),
+        ..Options::default()
+    };
+    let server = Server::bind(arena, options).await.unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));
+    let token = server.link().split_once("/?access=").unwrap().1.to_owned();
+    tokio::spawn(server.run());
+
+    let body = r#"{"image_id":"micro"}"#;
+    let wrong = format!("{}x", &token[..token.len() - 1]);
+    for headers in [
+        String::new(),
+        "Authorization: Bearer \r\n".into(),
+        format!("Authorization: Bearer {wrong}\r\n"),
+        format!("Authorization: Basic {token}\r\n"),
+    ] {
+        for (method, path) in [
+            ("GET", "/instance"),
+            ("POST", "/v1/sandboxes"),
+            ("GET", "/openapi.json"),
+        ] {
+            // Who is not let in is not listened to either, so nothing follows the headers.
+            let answer = ask(address, method, path, &headers, "").await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+        }
+    }
+    let key = format!("Authorization: Bearer {token}\r\n");
+    let made = ask(address, "POST", "/v1/sandboxes", &key, body).await;
+    assert!(
+        made.starts_with("HTTP/1.1 200") && made.contains("ready"),
+        "{made}"
+    );
+    let listed = get(address, "/instance", &key).await;
+    assert!(
+        listed.starts_with("HTTP/1.1 200") && listed.contains("micro"),
+        "{listed}"
+    );
+    // What goes wrong is logged, and with it no key.
+    let broken = ask(address, "POST", "/v1/sandboxes", &key, "{").await;
+    assert!(broken.starts_with("HTTP/1.1 4"), "{broken}");
+    tracing::info!("the end of the log");
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("the end of the log"));
+    assert!(!log.contains(&token) && !log.contains(&wrong), "{log}");
 }

@@ -233,6 +233,9 @@ struct New {
     /// What happens then
     #[arg(long, value_parser = ["stop", "pause"])]
     ttl_action: Option<String>,
+    /// A server that it may reach, by name; at ports 80 and 443 if none is given. May be repeated
+    #[arg(long, value_name = "NAME[:PORT]")]
+    allow: Vec<String>,
 }
 
 #[derive(Args)]
@@ -256,9 +259,11 @@ impl New {
                 .with_context(|| format!("`{pair}` is not KEY=VALUE"))?;
             metadata.insert(key.into(), value.into());
         }
-        Ok(
-            json!({ "metadata": metadata, "seed": self.seed, "ttl_seconds": self.ttl, "ttl_action": self.ttl_action }),
-        )
+        let mut body = json!({ "metadata": metadata, "seed": self.seed, "ttl_seconds": self.ttl, "ttl_action": self.ttl_action });
+        if !self.allow.is_empty() {
+            body["network"] = json!({ "allow": self.allow });
+        }
+        Ok(body)
     }
 }
 

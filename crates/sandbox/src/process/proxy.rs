@@ -130,10 +130,11 @@ fn carry(guest: TcpStream, outside: TcpStream) -> io::Result<()> {
 
 fn refuse(guest: &mut TcpStream, code: u16, why: &str) -> io::Result<()> {
     let length = why.len() + 1;
-    write!(
-        guest,
+    // In one piece: who reads once is to see all of it.
+    let answer = format!(
         "HTTP/1.1 {code} Refused\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{why}\n"
-    )
+    );
+    guest.write_all(answer.as_bytes())
 }
 
 /// A request up to its empty line, and what came after that; `None` if it is too long.

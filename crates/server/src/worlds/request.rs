@@ -43,15 +43,25 @@ pub(super) fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Metadata, D::E
     map.unwrap_or_default().into_iter().map(text).collect()
 }
 
-/// Reads what is asked of a network. There is none to give, and whoever asks for one is told so: a world
-/// without it would not be what was asked for.
-fn no_network<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
-    match Option::<Value>::deserialize(from)? {
-        None => Ok(()),
-        Some(Value::String(none)) if none == "none" => Ok(()),
-        Some(_) => Err(D::Error::custom(
-            "a world has its loopback and no other network: leave `network` out, and bring in what it needs as files or through its ports",
-        )),
+/// Reads what is asked of a network: `"none"`, or names that a world may reach. An address for a name,
+/// which could be one of this host's own, is not taken from callers.
+fn network<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Listed {
+        allow: Vec<String>,
+    }
+    const HELP: &str = "a world reaches the names that it is given and nothing else: \"network\": {\"allow\": [\"NAME\", \"NAME:PORT\"]}, or \"none\"";
+    let Some(asked) = Option::<Value>::deserialize(from)? else {
+        return Ok(None);
+    };
+    if asked == "none" {
+        return Ok(Some(Vec::new()));
+    }
+    let listed: Listed = serde_json::from_value(asked).map_err(|_| D::Error::custom(HELP))?;
+    match listed.allow.iter().any(|name| name.contains('=')) {
+        true => Err(D::Error::custom(HELP)),
+        false => Ok(Some(listed.allow)),
     }
 }
 
@@ -87,8 +97,8 @@ pub(super) struct Making {
     ttl_seconds: Option<u64>,
     ttl_action: Option<TtlAction>,
     seed: Option<u64>,
-    #[serde(rename = "network", deserialize_with = "no_network")]
-    _network: (),
+    #[serde(deserialize_with = "network")]
+    pub(super) network: Option<Vec<String>>,
     pub(super) trits: Option<Vec<i8>>,
     pub(super) name: Option<String>,
 }
@@ -127,6 +137,7 @@ impl Making {
             ttl_seconds: self.ttl_seconds,
             ttl_action: self.ttl_action,
             seed: self.seed,
+            network: self.network.clone(),
         }
     }
 
@@ -138,6 +149,7 @@ impl Making {
             ttl_seconds: None,
             ttl_action: None,
             seed: self.seed,
+            network: self.network.clone(),
         }
     }
 }
@@ -280,17 +292,23 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_refused_in_words() {
-        for body in [&br#"{"network":null}"#[..], br#"{"network":"none"}"#] {
-            assert!(optional::<Making>(body).is_ok());
-        }
+    fn a_network_is_a_list_of_names_or_refused_in_words() {
+        let names = |body: &str| optional::<Making>(body.as_bytes()).map(|asked| asked.network);
+        assert_eq!(names("{}").unwrap(), None);
+        assert_eq!(names(r#"{"network":null}"#).unwrap(), None);
+        assert_eq!(names(r#"{"network":"none"}"#).unwrap(), Some(Vec::new()));
+        assert_eq!(
+            names(r#"{"network":{"allow":["example.org"]}}"#).unwrap(),
+            Some(vec!["example.org".into()])
+        );
         for body in [
-            &br#"{"network":{"allow":["example.org"]}}"#[..],
-            br#"{"network":"nat"}"#,
+            r#"{"network":{"allow":["example.org:7777=127.0.0.1"]}}"#,
+            r#"{"network":{"allow":["example.org"],"deny":[]}}"#,
+            r#"{"network":"nat"}"#,
         ] {
-            let refused = optional::<Making>(body).err().unwrap();
+            let refused = names(body).err().unwrap();
             assert!(
-                refused.detail.contains("no other network"),
+                refused.detail.contains("nothing else"),
                 "{}",
                 refused.detail
             );

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use worldline_runtime::NewSnapshot;
 
@@ -47,6 +47,19 @@ pub(super) async fn create(
 ) -> Answer {
     let body = body?;
     let asked: Making = optional(&body)?;
+    if asked
+        .network
+        .as_ref()
+        .is_some_and(|names| !names.is_empty())
+    {
+        let detail =
+            "a snapshot reaches nothing: give `network` to the world that is started from it";
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "bad_network",
+            detail,
+        ));
+    }
     let new = NewSnapshot {
         image: asked.image_id.clone(),
         sizes: asked.sizes(),
