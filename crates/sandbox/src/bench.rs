@@ -188,7 +188,7 @@ impl Bench<'_> {
             let snapshot = world.snapshot(None)?;
             taken.push(milliseconds(begun));
             pauses.push(snapshot.pause_ms);
-            // The first branch of a snapshot waits until its memory is written.
+            // The first branch of a snapshot comes while its memory is still being written.
             let branch = self.backend.restore(&snapshot.id, &spec)?;
             run(&*branch, "1")?;
             ready.push(milliseconds(begun));

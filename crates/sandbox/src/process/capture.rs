@@ -487,7 +487,7 @@ struct Image {
 impl Image {
     fn lay_out(&mut self, pid: i32, pieces: Vec<Piece>) -> io::Result<()> {
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
-        let mut ranges = Vec::new();
+        let (mut ranges, mut batch) = (Vec::new(), sys::page_ranges());
         for piece in pieces {
             let mut region = piece.region;
             if let Some(path) = piece.path {
@@ -500,9 +500,12 @@ impl Image {
             match piece.write {
                 Keep::Nothing => {}
                 Keep::Everything => ranges.push(PageRange::new(region.start, region.end)),
-                Keep::Changes => {
-                    sys::written_pages(&pagemap, region.start, region.end, &mut ranges)?
-                }
+                Keep::Changes => sys::written_pages(
+                    &pagemap,
+                    [region.start, region.end],
+                    &mut batch,
+                    &mut ranges,
+                )?,
                 Keep::Held => {
                     let whole = PageRange::new(region.start, region.end);
                     self.extend(&region, whole, Source::Held(piece.held));

@@ -405,21 +405,24 @@ impl PageRange {
     }
 }
 
+/// Room for what one look at a process's pages finds; it is used again and again.
+pub(super) fn page_ranges() -> Vec<PageRange> {
+    vec![PageRange::default(); 4096]
+}
+
 /// Pages between two addresses that hold something of the process's own: written, not merely mapped
 /// from a file.
 pub(super) fn written_pages(
     pagemap: &File,
-    start: u64,
-    end: u64,
+    [start, end]: [u64; 2],
+    batch: &mut [PageRange],
     ranges: &mut Vec<PageRange>,
 ) -> io::Result<()> {
     const FILE: u64 = 4;
     const PRESENT: u64 = 8;
     const SWAPPED: u64 = 16;
     const PFNZERO: u64 = 32;
-    const BATCH: usize = 4096;
     let mut at = start;
-    let mut batch = vec![PageRange::default(); BATCH];
     while at < end {
         let must = FILE | PFNZERO;
         let mut arguments = [
@@ -429,7 +432,7 @@ pub(super) fn written_pages(
             end,
             0,
             batch.as_mut_ptr() as u64,
-            BATCH as u64,
+            batch.len() as u64,
             0,
             must,
             must,

@@ -162,7 +162,6 @@ impl Job {
         self.store.announce(stored);
         faults.at(Fault::SnapshotAnnounced);
         let _ = taken.send(Ok(snapshot));
-        sys::be_modest();
         let frozen = match negative.lay_out() {
             Ok(layout) => {
                 self.develop(id, Arc::new(Draft::new(layout.picture)));
@@ -183,6 +182,8 @@ impl Job {
     fn develop(&self, id: &str, draft: Arc<Draft>) {
         let folder = self.store.path(id);
         self.store.draft(id, &draft);
+        // Nobody waits for the rest.
+        sys::be_modest();
         let picture = &draft.picture;
         let written = draft.write(&folder.join(PAGES)).and_then(|()| {
             self.store.faults.at(Fault::SnapshotPages);
