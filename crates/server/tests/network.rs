@@ -169,6 +169,7 @@ async fn worlds_answer_to_the_key_alone_and_nobody_logs_it() {
         .with_writer(move || writer.clone())
         .init();
     let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("user")).unwrap();
     let shelf = Shelf::new(vec![World::new(
         "micro",
         cartridge(Size::Micro, 7),
@@ -198,7 +199,7 @@ async fn worlds_answer_to_the_key_alone_and_nobody_logs_it() {
     let server = Server::bind(arena, options).await.unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));
     let token = server.link().split_once("/?access=").unwrap().1.to_owned();
-    tokio::spawn(server.run());
+    tokio::spawn(async { server.run().await.expect("a server that goes on") });
 
     let body = r#"{"image_id":"micro"}"#;
     let wrong = format!("{}x", &token[..token.len() - 1]);
