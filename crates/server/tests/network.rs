@@ -160,29 +160,40 @@ impl std::io::Write for Log {
 }
 
 #[cfg(feature = "worlds")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn worlds_answer_to_the_key_alone_and_nobody_logs_it() {
+#[test]
+fn worlds_answer_to_the_key_alone_and_nobody_logs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    threads.block_on(answer_to_the_key_alone(folder.path()));
+    // All that is open in the folder is closed before that goes.
+    drop(threads);
+}
+
+#[cfg(feature = "worlds")]
+async fn answer_to_the_key_alone(folder: &std::path::Path) {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .init();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("user")).unwrap();
+    std::fs::create_dir(folder.join("user")).unwrap();
     let shelf = Shelf::new(vec![World::new(
         "micro",
         cartridge(Size::Micro, 7),
         serde_json::Value::Null,
     )]);
     let config = Config {
-        data: folder.path().join("arena"),
+        data: folder.join("arena"),
         ..Config::default()
     };
     let (arena, _) = Arena::open(shelf, config).unwrap();
     let arena = Arc::new(arena);
     let (runtime, _) = worldline_runtime::Runtime::open(worldline_runtime::Config {
-        data: folder.path().join("worlds"),
+        data: folder.join("worlds"),
         code: Err("none in this test".into()),
         arena: Some(Arc::clone(&arena)),
     })
@@ -192,7 +203,7 @@ async fn worlds_answer_to_the_key_alone_and_nobody_logs_it() {
         worlds: Some(worldline_server::Worlds {
             runtime,
             ssh_port: 0,
-            data: folder.path().join("user"),
+            data: folder.join("user"),
         }),
         ..Options::default()
     };

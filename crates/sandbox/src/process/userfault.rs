@@ -198,7 +198,7 @@ impl Window {
     pub(super) fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         const COPY: u64 = 0xc028_aa03;
         let whole = bytes.len() as u64 & !(PAGE - 1);
-        if offset % PAGE != 0 || offset + whole > self.length {
+        if !offset.is_multiple_of(PAGE) || offset + whole > self.length {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let mut at = 0;
