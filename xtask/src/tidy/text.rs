@@ -14,6 +14,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/trainer/src/gemm.rs",
     "crates/cabinet/tests/counter/src/lib.rs",
     "crates/sandbox/src/process/sys.rs",
+    "crates/sandbox/src/process/userfault.rs",
     "crates/sandbox/guest/",
     "crates/runtime/src/duck.rs",
 ];
