@@ -10,13 +10,15 @@ use crate::tally::{self, Tally};
 use crate::{run, site};
 
 const HELP: &str = "\
-cargo xtask interop
+cargo xtask interop [--surfpool]
 
 Starts the validator of the npm package @magicblock-labs/ephemeral-validator-linux-x64 over our L1 in
 a box, and plays there: a test program is lent, changed and given back; a match of the shipped micro
 world is lent, played in plain instructions, settled and verified. The package is for Linux on x86-64
 and a newer C library than some systems have; Debian's is unpacked beside it then, into the cache
-folder. Skipped, and said so, where neither can be had.";
+folder. Skipped, and said so, where neither can be had.
+
+  --surfpool  plays on surfpool's L1 instead, which takes a quarter of an hour to build";
 
 /// Debian's packages that the validator links with, from the release that has them new enough.
 const LIBRARIES: [&str; 6] = [
@@ -35,15 +37,15 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const TEST_MILLIS: u32 = 240_000;
 
 pub(crate) fn main(arguments: &[String]) -> Outcome {
-    match arguments.first().map(String::as_str) {
-        None => {}
+    let tally = match arguments.first().map(String::as_str) {
+        None => check()?,
+        Some("--surfpool") => surfpool()?,
         Some("-h" | "--help") => {
             println!("{HELP}");
             return Ok(());
         }
         Some(other) => return Err(format!("`{other}` is not an option of interop\n\n{HELP}")),
-    }
-    let tally = check()?;
+    };
     println!("{tally}");
     match tally.failed {
         0 => Ok(()),
@@ -64,6 +66,24 @@ pub(crate) fn check() -> Outcome<Tally> {
     let mut test = node(&["interop.test.mjs", "world.test.mjs"]);
     test.envs(variables).env("WORLDLINE_COUNTER", counter);
     let (text, success) = run::step("interop", || run::follow(&mut test))?;
+    Ok(tally::node(&text).with_exit(success))
+}
+
+/// Plays on an L1 that others wrote.
+pub(crate) fn surfpool() -> Outcome<Tally> {
+    env::require_node()?;
+    let manifest = folder().join("surfpool").join("Cargo.toml");
+    run::step("surfpool's L1", || {
+        let mut build = env::cargo(&["build", "--locked", "--manifest-path"])?;
+        run::finish(build.arg(&manifest))
+    })?;
+    let built = env::target()?.join("debug/worldline-interop-surfpool");
+    run::step("packages", || {
+        site::install(&env::root().join("tests").join("chain"))
+    })?;
+    let mut test = node(&["surfpool.test.mjs"]);
+    test.envs(commands()?).env("WORLDLINE_SURFPOOL", built);
+    let (text, success) = run::step("surfpool", || run::follow(&mut test))?;
     Ok(tally::node(&text).with_exit(success))
 }
 
@@ -228,7 +248,8 @@ fn unpack(cache: &Path) -> Outcome {
         let folder = apt.join(folder);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    let source = format!("deb [signed-by={KEYRING}] http://deb.debian.org/debian {RELEASE} main\n");
+    let mirror = mirror().ok_or("apt knows no mirror of Debian")?;
+    let source = format!("deb [signed-by={KEYRING}] {mirror} {RELEASE} main\n");
     write(&apt.join("sources.list"), &source)?;
     write(&apt.join("status"), "")?;
     let apt_get = |arguments: &[&str]| {
@@ -261,6 +282,19 @@ fn unpack(cache: &Path) -> Outcome {
     }
     let to = cache.join("debian");
     fs::rename(&half, &to).map_err(|error| format!("{}: {error}", to.display()))
+}
+
+/// Where this system gets Debian's packages from.
+fn mirror() -> Option<String> {
+    let format = "$(LABEL) $(SITE)";
+    let known = env::printed(
+        "apt-get",
+        &["indextargets", "--format", format, "Created-By: Packages"],
+    )?;
+    let mut sites = known
+        .lines()
+        .filter_map(|line| line.strip_prefix("Debian "));
+    sites.next().map(str::to_owned)
 }
 
 fn write(path: &Path, text: &str) -> Outcome {

@@ -65,6 +65,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     });
     if slow {
         count("elf", &mut || elf::check().map(passed_or_skipped));
+        count("surfpool", &mut interop::surfpool);
     }
     count("interop", &mut interop::check);
     count("python", &mut python::tests);

@@ -11,6 +11,7 @@ const ROOMY: &[(&str, u64)] = &[
     ("docs/images/", 1 << 20),
     ("crates/mamba2/tests/data/", 1 << 20),
     ("crates/trainer/tests/data/", 1 << 20),
+    ("tests/interop/surfpool/Cargo.lock", 1 << 20),
 ];
 
 /// Every package is something that a newcomer may download and build. The Solana runtime is 250 of
