@@ -12,7 +12,10 @@ use surfpool_types::{RpcConfig, SimnetConfig, SurfpoolConfig};
 const SLOT: u64 = 400;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let port = std::env::args().nth(1).ok_or("which port?")?.parse::<u16>()?;
+    let port = std::env::args()
+        .nth(1)
+        .ok_or("which port?")?
+        .parse::<u16>()?;
     let (svm, events, geyser) = SurfnetSvm::default();
     // Somebody has to take what it tells.
     std::thread::spawn(move || events.iter().for_each(drop));
