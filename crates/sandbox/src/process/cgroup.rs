@@ -157,7 +157,11 @@ impl Hierarchies {
             unified: None,
         });
         groups
-            .filter(|group| group.end().and_then(|()| group.remove()).is_ok())
+            .filter(|group| {
+                // One that was only half made has no processes, and is not everywhere.
+                let _ = group.end();
+                group.remove().is_ok()
+            })
             .count()
     }
 }
@@ -367,7 +371,9 @@ impl Group {
                     _ => break,
                 }
             }
-            first = first.and(removed);
+            if !matches!(&removed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                first = first.and(removed);
+            }
         }
         first
     }
