@@ -28,13 +28,21 @@ const FLAGS = [
   '--disable-renderer-backgrounding',
 ];
 
+/** Ports below those that the system gives to whoever does not care, as chains and SSH do not here. */
+const PORTS = { from: 12_000, to: 32_000 };
+
 /** A loopback port that was free a moment ago. */
 export async function freePort() {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await new Promise((done) => probe.once('listening', done));
-  const { port } = probe.address();
-  await new Promise((done) => probe.close(done));
-  return port;
+  for (;;) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
+    const probe = createServer();
+    const free = await new Promise((done) => {
+      probe.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true));
+    });
+    if (!free) continue;
+    await new Promise((done) => probe.close(done));
+    return port;
+  }
 }
 
 /**
@@ -52,7 +60,7 @@ export async function startArcade({ native = false, chains: named, data: earlier
   const chains = named ?? (native ? ['--native'] : ['--l1-port', `${l1}`, '--rollup-port', '0']);
   const child = spawn(
     binary,
-    ['serve', '--port', `${port}`, '--worlds', worlds, '--site', site, '--data', data, ...chains],
+    ['serve', '--port', `${port}`, '--ssh-port', '0', '--worlds', worlds, '--site', site, '--data', data, ...chains],
     { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] },
   );
   let log = '';

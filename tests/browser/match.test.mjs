@@ -20,7 +20,7 @@ const PAINTED_ON_CHAIN = 40;
 /** How long one measurement takes, milliseconds. */
 const WINDOW_MS = 6_000;
 /** A machine that is busy with something else gets this many measurements. */
-const WINDOWS = 4;
+const WINDOWS = 6;
 
 const run = promisify(execFile);
 
