@@ -118,16 +118,14 @@ fn cabinet() -> Outcome {
     command
         .args(["bench", "cabinet", "--json"])
         .current_dir(env::root());
-    let beside = match interop::stock()? {
-        Ok(variables) => Some(interop::Chains::start(variables)?),
+    match interop::stock()? {
+        Ok(variables) => {
+            command.envs(variables);
+            command.args(["--beside", "cd tests/interop && exec node stock.mjs"]);
+        }
         Err(reason) => {
             println!("── SKIPPED beside it: MagicBlock's validator cannot be had here: {reason}");
-            None
         }
-    };
-    if let Some(chains) = &beside {
-        let (l1, rollup) = &chains.urls;
-        command.args(["--beside-l1", l1, "--beside", rollup]);
     }
     record("cabinet", &mut command)
 }

@@ -1,9 +1,8 @@
 //! `cargo xtask interop`: MagicBlock's own validator over our box.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
@@ -100,45 +99,6 @@ pub(crate) fn stock() -> Outcome<Outcome<Vec<(&'static str, PathBuf)>>> {
     variables.push(("WORLDLINE_VALIDATOR", validator));
     variables.push(("WORLDLINE_DUMPS", dumps));
     Ok(Ok(variables))
-}
-
-/// Our box and MagicBlock's validator, until dropped.
-pub(crate) struct Chains {
-    child: Child,
-    /// L1's URL and the validator's.
-    pub(crate) urls: (String, String),
-}
-
-impl Chains {
-    /// Starts them; how long that may take is bounded there.
-    pub(crate) fn start(variables: Vec<(&'static str, PathBuf)>) -> Outcome<Self> {
-        let mut command = Command::new("node");
-        command.arg("stock.mjs").current_dir(folder());
-        command.envs(variables).stdin(Stdio::piped());
-        let spawned = command.stdout(Stdio::piped()).spawn();
-        let mut child = spawned.map_err(|error| format!("`node` could not be started: {error}"))?;
-        let mut line = String::new();
-        if let Some(output) = child.stdout.take() {
-            let read = BufReader::new(output).read_line(&mut line);
-            read.map_err(|error| error.to_string())?;
-        }
-        let mut words = line.split_whitespace().map(str::to_owned);
-        match (words.next(), words.next()) {
-            (Some(l1), Some(rollup)) => Ok(Self {
-                child,
-                urls: (l1, rollup),
-            }),
-            _ => Err("MagicBlock's validator did not start: its words are above".into()),
-        }
-    }
-}
-
-impl Drop for Chains {
-    fn drop(&mut self) {
-        // They end with their standard input; nothing is left to do if that fails.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
 }
 
 /// MagicBlock's package with the delegation program.

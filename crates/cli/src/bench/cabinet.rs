@@ -1,9 +1,10 @@
 //! `worldline bench cabinet`: matches on our own chains, through the client that plays them, beside
 //! the same frames without a chain.
 
+use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use worldline_chain::play::{Frames, press, run as play};
 use worldline_chain::session::NewSession;
 use worldline_chain::table::Chains;
 use worldline_chain::upload::{Terms, default_id, upload};
-use worldline_chain::{Address, Commitment, Keypair, Program, Rpc, Signer};
+use worldline_chain::{Address, Keypair, Program, Signer};
 
 use super::{Output, Size, parse_count, promise};
 use crate::chain::up::{OwnChains, Running};
@@ -55,11 +56,10 @@ pub(crate) struct Options {
     /// Seconds that each match is played
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
     seconds: u32,
-    /// L1 of another rollup that is measured beside ours; the program has to be on it
-    #[arg(long, value_name = "URL", requires = "beside")]
-    beside_l1: Option<String>,
-    /// That rollup: MagicBlock's validator
-    #[arg(long, value_name = "URL", requires = "beside_l1")]
+    /// A shell's command that starts another rollup, which is measured beside ours and runs no longer than
+    /// that: it prints the URLs of its L1, which has the program, and of itself on one line, and ends with
+    /// its standard input
+    #[arg(long, value_name = "COMMAND")]
     beside: Option<String>,
     #[command(flatten)]
     own: OwnChains,
@@ -170,7 +170,7 @@ fn measure(options: &Options, folder: &Path) -> Result<Report> {
     );
     let plain = PlainRow {
         ours: plain(&bench.chains, &bench.payer)?,
-        beside: options.beside().map(|chains| other(&chains)).transpose()?,
+        beside: options.beside.as_deref().map(other).transpose()?,
     };
     eprintln!("matches: 1, then {}", options.sessions);
     let (one, _) = bench.live(1, options.seconds)?;
@@ -188,19 +188,25 @@ fn measure(options: &Options, folder: &Path) -> Result<Report> {
     })
 }
 
-impl Options {
-    fn beside(&self) -> Option<Chains> {
-        Some(Chains {
-            l1: Rpc::new(self.beside_l1.as_ref()?, Commitment::Confirmed),
-            rollup: Rpc::new(self.beside.as_ref()?, Commitment::Processed),
-        })
-    }
-}
-
 /// The same on chains that are not ours to look into.
-fn other(chains: &Chains) -> Result<Plain> {
-    let payer = rich(chains)?;
-    plain(chains, &payer)
+fn other(command: &str) -> Result<Plain> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]);
+    let spawned = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = spawned.with_context(|| format!("cannot start `{command}`"))?;
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line)?;
+    }
+    let Some((l1, rollup)) = line.trim().split_once(' ') else {
+        bail!("`{command}` did not say where its chains are: two URLs on a line");
+    };
+    let chains = crate::chain::up::chains(l1, rollup);
+    let measured = rich(&chains).and_then(|payer| plain(&chains, &payer));
+    // It ends with its standard input, and would take time from what is measured next.
+    drop(child.stdin.take());
+    child.wait()?;
+    measured
 }
 
 /// A new wallet with enough for everything, from L1's faucet.
@@ -521,6 +527,6 @@ fn print_plain(plain: &PlainRow) {
     rows.extend(plain.beside.as_ref().map(|beside| row("beside", beside)));
     table::print(["PLAIN, ms (95 %)", "EMPTY", "A FRAME", "ANSWER"], &rows);
     if plain.beside.is_none() {
-        println!("no other rollup: name one with --beside-l1 and --beside");
+        println!("no other rollup: name one with --beside");
     }
 }
