@@ -28,8 +28,8 @@ const PAGES_PER_CREATE = 8;
 const ACCOUNTS_PER_COMMIT = 12;
 /** The rollup commits an account when it is asked to, and never by the clock. */
 const NEVER = 0xffffffff;
-/** The score is committed every 300 frames, for one fee; hidden state is a hundred times as large. */
-const STATE_COMMIT_MS = 5_000;
+/** The score is committed every 1,800 frames, for one fee; hidden state is a hundred times as large. */
+const STATE_COMMIT_MS = 30_000;
 /** Bytes of a session's accounts, and of the delegation program's records of each. */
 const [SESSION_BYTES, STATE_BYTES, INPUTS_BYTES, PAGE_BYTES] = [512, 256, 256, 10_240];
 const RECORD_BYTES = [96, 150];

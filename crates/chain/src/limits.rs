@@ -56,8 +56,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub const SIGN_GRACE: Duration = Duration::from_secs(3);
 /// Milliseconds between two frames, as a task says it: rollups read 16 as the sixtieth of a second.
 pub const FRAME_MILLIS: i64 = 16;
-/// A rollup commits a session's state to L1 this often: every 300 frames, for one fee.
-pub const STATE_COMMIT_MILLIS: u32 = 5_000;
+/// A rollup commits a session's state to L1 this often: every 1,800 frames, for one fee; ten at once cost a rollup frames.
+pub const STATE_COMMIT_MILLIS: u32 = 30_000;
 /// Time between two frames that a client sends.
 pub const FRAME_TIME: Duration = Duration::from_nanos(1_000_000_000 / 60);
 /// Unit limits that tell apart transactions which would else be the same.
