@@ -16,7 +16,7 @@ import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
  * and where two cores also carry both chains, the keeper and everything that is told of each frame.
  */
 const PAINTED_MINIMUM = 55;
-const PAINTED_ON_CHAIN = 40;
+const PAINTED_ON_CHAIN = 30;
 /** How long one measurement takes, milliseconds. */
 const WINDOW_MS = 6_000;
 /** A machine that is busy with something else gets this many measurements. */
