@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{run, site};
+use crate::{play, run, site};
 
 const HELP: &str = "\
 cargo xtask interop [--surfpool]
@@ -103,25 +103,14 @@ pub(crate) fn stock() -> Outcome<Outcome<Vec<(&'static str, PathBuf)>>> {
 
 /// MagicBlock's package with the delegation program.
 fn delegation() -> Outcome<PathBuf> {
-    let folder = env::root().join("programs").join("delegation");
+    let folder = play::delegation();
     run::step("delegation program", || site::install(&folder))?;
     Ok(folder.join("node_modules/@magicblock-labs/ephemeral-validator"))
 }
 
-/// Our commands, built with the flags of the Rust tests, which have built them already, and the program.
+/// Our commands and the program.
 fn commands() -> Outcome<Vec<(&'static str, PathBuf)>> {
-    let build = [
-        "build",
-        "--workspace",
-        "--all-features",
-        "--locked",
-        "--bin",
-        "worldline",
-        "--bin",
-        "worldline-cabinet",
-    ];
-    run::step("commands", || run::finish(&mut env::cargo(&build)?))?;
-    let built = env::target()?.join("debug");
+    let built = run::step("commands", play::tested)?;
     Ok(vec![
         ("WORLDLINE", built.join("worldline")),
         ("WORLDLINE_CABINET", built.join("worldline-cabinet")),

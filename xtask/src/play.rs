@@ -74,6 +74,22 @@ pub(crate) fn delegation() -> PathBuf {
     env::root().join("programs").join("delegation")
 }
 
+/// The folder of our commands, built with the flags of the Rust tests, which have built them already.
+pub(crate) fn tested() -> Outcome<PathBuf> {
+    let build = [
+        "build",
+        "--workspace",
+        "--all-features",
+        "--locked",
+        "--bin",
+        "worldline",
+        "--bin",
+        "worldline-cabinet",
+    ];
+    run::finish(&mut env::cargo(&build)?)?;
+    Ok(env::target()?.join("debug"))
+}
+
 /// The arcade on loopback; it prints its address, and opens a browser if asked to.
 pub(crate) fn arcade(worldline: &Path, port: u16, open: bool) -> Command {
     let mut command = Command::new(worldline);

@@ -102,17 +102,7 @@ pub(crate) fn client() -> Outcome<Tally> {
             return Ok(Tally::SKIPPED);
         }
     };
-    // With the flags of the Rust tests, which have built it already.
-    let build = [
-        "build",
-        "--workspace",
-        "--all-features",
-        "--locked",
-        "--bin",
-        "worldline",
-    ];
-    run::finish(&mut env::cargo(&build)?)?;
-    let worldline = env::target()?.join("debug").join("worldline");
+    let worldline = play::tested()?.join("worldline");
     if run::finish(Command::new(&worldline).arg("doctor")).is_err() {
         println!("SKIPPED the Morph client's test: this host runs no code worlds (above)");
         return Ok(Tally::SKIPPED);
