@@ -11,7 +11,7 @@ import { chromium } from 'playwright-core';
 
 export const ROOT = resolve(import.meta.dirname, '..', '..');
 /** How long the server may take to answer, milliseconds. */
-const START_MS = 30_000;
+const START_MS = 60_000;
 
 /** What a browser without a display, a network or an own sandbox needs to behave. */
 const FLAGS = [

@@ -30,5 +30,5 @@ export async function choose(page, index) {
 export const frame = (page) => page.evaluate(() => window.__worldline.lastFrame);
 
 export async function untilFrame(page, least) {
-  await page.waitForFunction((n) => window.__worldline.lastFrame >= n, least, { timeout: 30_000 });
+  await page.waitForFunction((n) => window.__worldline.lastFrame >= n, least, { timeout: 60_000 });
 }

@@ -5,15 +5,15 @@ import { BONE, GRID, GRID_STRONG } from "./palette";
 
 const CELL = 20;
 const TICK = 10;
+/** Marks on the axis: how far apart, and half of one's length. */
+const MARK = 4;
+const MARK_HALF = 0.9;
 /** Depth of the floor: its far edge is this much higher and narrower. */
 const DEPTH = 3.4;
 const BACK = 0.9;
 
 export interface Scenery {
   stage: Stage;
-  grid: Path2D;
-  axes: Path2D;
-  blast: Path2D;
   block: Path2D;
   /** The floor running into depth behind the fighters. */
   floor: Path2D;
@@ -22,15 +22,6 @@ export interface Scenery {
 }
 
 export function newScenery(stage: Stage): Scenery {
-  const { left, right, top, bottom } = stage.blast;
-  const grid = new Path2D();
-  for (let x = Math.ceil(left / CELL) * CELL; x <= right; x += CELL) { grid.moveTo(x, bottom); grid.lineTo(x, top); }
-  for (let y = Math.ceil(bottom / CELL) * CELL; y <= top; y += CELL) { grid.moveTo(left, y); grid.lineTo(right, y); }
-  const axes = new Path2D();
-  axes.moveTo(0, bottom); axes.lineTo(0, top);
-  for (let y = Math.ceil(bottom / 4) * 4; y <= top; y += 4) { axes.moveTo(-0.9, y); axes.lineTo(0.9, y); }
-  const blast = new Path2D();
-  blast.rect(left, bottom, right - left, top - bottom);
   const block = new Path2D();
   const { edge, edgeY, under } = stage;
   const slope = edgeY < -1 ? edge * 0.7 : edge;
@@ -42,7 +33,7 @@ export function newScenery(stage: Stage): Scenery {
   for (let x = -Math.floor(slope / TICK) * TICK; x <= slope; x += TICK) { floor.moveTo(x, 0); floor.lineTo(x * BACK, DEPTH); }
   floor.moveTo(-slope, 0); floor.lineTo(-slope * BACK, DEPTH); floor.lineTo(slope * BACK, DEPTH); floor.lineTo(slope, 0);
   floor.moveTo(-slope * BACK * 1.04, DEPTH / 2); floor.lineTo(slope * BACK * 1.04, DEPTH / 2);
-  return { stage, grid, axes, blast, block, floor, heights: Float32Array.from(stage.platforms, (platform) => platform.y) };
+  return { stage, block, floor, heights: Float32Array.from(stage.platforms, (platform) => platform.y) };
 }
 
 const isSide = (platform: Platform): boolean => platform.left >= 0 || platform.right <= 0;
@@ -59,19 +50,27 @@ export function followPlatforms(scenery: Scenery, state: State): void {
   });
 }
 
+/** Graticule, axis and blast zone. All of it is upright or level, and rectangles cost a fraction of strokes. */
+function drawGraticule(ctx: CanvasRenderingContext2D, stage: Stage, line: number): void {
+  const { left, right, top, bottom } = stage.blast;
+  const upright = (x: number, wide: number): void => ctx.fillRect(x - wide / 2, bottom, wide, top - bottom);
+  const level = (y: number, wide: number): void => ctx.fillRect(left, y - wide / 2, right - left, wide);
+  ctx.fillStyle = GRID;
+  for (let x = Math.ceil(left / CELL) * CELL; x <= right; x += CELL) upright(x, line);
+  for (let y = Math.ceil(bottom / CELL) * CELL; y <= top; y += CELL) level(y, line);
+  ctx.fillStyle = GRID_STRONG;
+  upright(0, line);
+  for (let y = Math.ceil(bottom / MARK) * MARK; y <= top; y += MARK) ctx.fillRect(-MARK_HALF, y - line / 2, 2 * MARK_HALF, line);
+  ctx.fillStyle = "#3a1d22";
+  for (const x of [left, right]) upright(x, line * 1.5);
+  for (const y of [bottom, top]) level(y, line * 1.5);
+}
+
 /** Draws in world coordinates; `line` is the width of one thin line there. */
 export function drawScenery(ctx: CanvasRenderingContext2D, scenery: Scenery, line: number): void {
   ctx.lineCap = "butt";
   ctx.lineJoin = "miter";
-  ctx.lineWidth = line;
-  ctx.strokeStyle = GRID;
-  ctx.stroke(scenery.grid);
-  ctx.strokeStyle = GRID_STRONG;
-  ctx.stroke(scenery.axes);
-  ctx.lineWidth = line * 1.5;
-  ctx.strokeStyle = "#3a1d22";
-  ctx.stroke(scenery.blast);
-
+  drawGraticule(ctx, scenery.stage, line);
   ctx.fillStyle = "#070f12";
   ctx.fill(scenery.block);
   ctx.lineWidth = line * 1.3;

@@ -14,6 +14,8 @@ import { AWAY_FRAMES, HUMAN, idText, resultView, sessionView } from "./view";
 import type { Chain } from "./chain";
 
 const NOW = { commitment: "processed" } as const;
+/** A result is shown as kept once nothing can take it back: whoever follows its link finds it. */
+const KEPT = { commitment: "confirmed" } as const;
 const RETRY_FIRST_MS = 400;
 const RETRY_MOST_MS = 5000;
 /** A pad that does not change is sent again after so many frames, to show life. */
@@ -191,7 +193,7 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
       await new Promise((done) => setTimeout(done, LOOK_MS));
       try {
         if (!announced) {
-          const result = await fetchMaybeResult(chain.l1.rpc, kept, NOW);
+          const result = await fetchMaybeResult(chain.l1.rpc, kept, KEPT);
           const shown = result.exists ? resultView(result.data) : null;
           if (shown?.replay !== null && shown !== null) { announced = true; events.result(shown); }
         }
@@ -236,7 +238,7 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
   async function run(): Promise<void> {
     let retry = RETRY_FIRST_MS;
     const [kept] = await findResultPda({ session });
-    const known = await fetchMaybeResult(chain.l1.rpc, kept, NOW).catch(() => null);
+    const known = await fetchMaybeResult(chain.l1.rpc, kept, KEPT).catch(() => null);
     if (known !== null && known.exists) {
       over = true;
       events.link("open", "");
