@@ -1,45 +1,66 @@
-//! Builds the agent that runs inside worlds: one static program at a fixed address, without
-//! dependencies, so a single call of the compiler that builds this crate is all it takes.
+//! Builds the two programs that run inside worlds: the agent, one static program at a fixed address, and
+//! the guest of machines without an operating system. Neither has dependencies, so a single call of the
+//! compiler that builds this crate is all that each takes.
 
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Static and not relocatable: the agent must not need, nor be placed near, what a world contains.
+const AGENT: [&str; 4] = [
+    "-Copt-level=3",
+    "-Ctarget-feature=+crt-static",
+    "-Crelocation-model=static",
+    "-Clink-arg=-Wl,--image-base=0x60000000",
+];
+/// Nothing of the system's, at an address that a machine has memory at. Some hosts run each instruction of
+/// a machine by hand and know few vector instructions, so the compiler is to make none of its own accord.
+const METAL: [&str; 10] = [
+    "-Copt-level=s",
+    "-Coverflow-checks=no",
+    "-Cno-vectorize-loops",
+    "-Cno-vectorize-slp",
+    "-Ctarget-feature=+crt-static",
+    "-Crelocation-model=static",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-static",
+    "-Clink-arg=-Wl,--image-base=0x200000",
+    "-Clink-arg=-Wl,--build-id=none",
+];
+
 fn main() {
-    println!("cargo::rerun-if-changed=guest");
-    println!("cargo::rerun-if-changed=src/wire.rs");
-    println!("cargo::rerun-if-changed=src/plan.rs");
+    for path in [
+        "guest",
+        "metal",
+        "src/wire.rs",
+        "src/frame.rs",
+        "src/plan.rs",
+    ] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("OS") != "linux" || target("ARCH") != "x86_64" {
         return;
     }
-    let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names it")).join("agent");
+    build("agent", "guest/main.rs", &AGENT);
+    build("metal", "metal/main.rs", &METAL);
+}
+
+fn build(name: &str, source: &str, options: &[&str]) {
+    let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names it")).join(name);
     let status = Command::new(env::var_os("RUSTC").expect("cargo names it"))
-        .args([
-            "--edition",
-            "2024",
-            "--crate-type",
-            "bin",
-            "--crate-name",
-            "worldline_agent",
-        ])
-        .args([
-            "-O",
-            "-Cpanic=abort",
-            "-Cstrip=symbols",
-            "-Cdebug-assertions=no",
-        ])
-        // Static and not relocatable: it must not need, nor be placed near, what a world contains.
-        .args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"])
-        .arg("-Clink-arg=-Wl,--image-base=0x60000000")
+        .args(["--edition", "2024", "--crate-type", "bin"])
+        .args(["--crate-name", &format!("worldline_{name}")])
+        .args(["-Cpanic=abort", "-Cstrip=symbols", "-Cdebug-assertions=no"])
+        .args(options)
         .arg("-o")
         .arg(&output)
-        .arg("guest/main.rs")
+        .arg(source)
         .status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => panic!(
-            "the agent did not build ({status}); its static link needs the C library's static form (Debian: libc6-dev)"
+            "the {name} did not build ({status}); its static link needs the C library's static form (Debian: libc6-dev)"
         ),
         Err(error) => panic!("the compiler cannot be started: {error}"),
     }

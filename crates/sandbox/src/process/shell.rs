@@ -221,7 +221,7 @@ fn limits(spec: &Spec) -> Limits {
 }
 
 /// A name that nothing else has.
-pub(super) fn fresh(what: &str) -> io::Result<String> {
+pub(crate) fn fresh(what: &str) -> io::Result<String> {
     let mut bytes = [0u8; 8];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(format!("{what}-{:016x}", u64::from_le_bytes(bytes)))

@@ -749,7 +749,7 @@ pub(super) fn kernel_release() -> String {
 }
 
 /// Ends a process of a former run.
-pub(super) fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     // SAFETY: plain numbers.
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
