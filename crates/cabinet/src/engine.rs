@@ -14,6 +14,8 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::bank::{Bank, Event, Parts};
 use crate::history::History;
+#[cfg(unix)]
+use crate::limits::ENGINE_NICE;
 use crate::limits::{CRANK_BEHIND, EVENTS, JOBS_PER_TURN};
 
 type Job = Box<dyn FnOnce(&mut Bank) + Send>;
@@ -47,7 +49,12 @@ impl Engine {
         let (own_jobs, own_ending) = (jobs.clone(), ending.clone());
         let thread = std::thread::Builder::new()
             .name(name.into())
-            .spawn(move || run(bank, &inbox, &own_jobs, &own_ending))?;
+            .spawn(move || {
+                if bank.lent.is_some() {
+                    come_first();
+                }
+                run(bank, &inbox, &own_jobs, &own_ending);
+            })?;
         Ok(Self {
             jobs,
             events,
@@ -92,6 +99,15 @@ impl Engine {
         if let Some(thread) = thread {
             let _ = thread.join();
         }
+    }
+}
+
+/// Frames are due at a moment, and little else on a machine is: asks the system to run this thread
+/// before others that wait. A system that grants that to nobody, or not to this user, runs it as any.
+fn come_first() {
+    #[cfg(unix)]
+    if let Err(error) = rustix::process::setpriority_process(None, ENGINE_NICE) {
+        tracing::debug!(%error, "frames run at the usual priority");
     }
 }
 

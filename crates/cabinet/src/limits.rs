@@ -77,3 +77,6 @@ pub const SIGNATURES_LISTED: usize = 1000;
 /// A rollup that starts again waits this long before its tasks go on: keepers and players have to
 /// subscribe again to miss nothing.
 pub const RESUME_AFTER: Duration = Duration::from_millis(1_500);
+/// The nice value that a rollup's thread asks for, where the system lets it: below that of others.
+#[cfg(unix)]
+pub const ENGINE_NICE: i32 = -10;
