@@ -11,8 +11,8 @@ const HELP: &str = "\
 cargo xtask test [--slow] [--images]
 
 Sets up what the tests need (site packages; Chromium from Debian when run as root), then runs
-the Rust tests of all crates and features, the documentation's examples, a match on MagicBlock's own
-validator, the tests of the Python package and of the Morph client, the site's type check and tests,
+the Rust tests of all crates and features, the documentation's examples, whether the committed ELF is
+what its source builds, a match on MagicBlock's own validator, the tests of the Python package and of the Morph client, the site's type check and tests,
 and the browser test against the real server. Ends with one line:
 
   N passed, N failed, N skipped
@@ -63,8 +63,8 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             .and_then(|()| worlds::duckdb())
             .and_then(|()| rust(slow))
     });
+    count("elf", &mut || elf::check().map(passed_or_skipped));
     if slow {
-        count("elf", &mut || elf::check().map(passed_or_skipped));
         count("surfpool", &mut interop::surfpool);
     }
     count("interop", &mut interop::check);
