@@ -119,10 +119,9 @@ pub fn frames(
 ) -> Result<Vec<Duration>, PlayError> {
     let (rpc, found) = (chains.of(&seated.found), &seated.found);
     let world: WorldAccount = crate::read::read(&found.at.program, &chains.l1, &found.world())?;
-    let mut frame = found
+    let frame = found
         .at
         .run(&payer.pubkey(), &found.world(), &world.manifest);
-    frame.accounts[0].is_signer = true;
     let mut feed = Feed::open(chains, found)?;
     let recent = Recent::default();
     let mut times = Vec::new();

@@ -206,7 +206,7 @@ fn schedule(
     let frame = at.run(&rpc.identity()?, &found.world(), manifest);
     let task = at.address.to_bytes()[..8].try_into().expect("eight bytes");
     let task = i64::from_le_bytes(task);
-    let call = at.schedule(&authority.pubkey(), task, account.session.clock, &frame);
+    let call = at.schedule(&authority.pubkey(), task, account.session.clock, frame);
     rpc.transact(&at.program.id, &[call], &[authority])?;
     Ok(())
 }
@@ -270,9 +270,7 @@ impl<'a> Sender<'a> {
         let (found, rpc) = (self.found, self.chains.of(self.found));
         let (me, world) = (self.authority.pubkey(), found.world());
         if found.account.frame == [0; 32] {
-            let mut whole = found.at.run(&me, &world, &self.manifest);
-            whole.accounts[0].is_signer = true;
-            return Ok(vec![whole]);
+            return Ok(vec![found.at.run(&me, &world, &self.manifest)]);
         }
         let frame: FrameAccount = read(&found.at.program, rpc, &found.at.frame)?;
         let parts = found.at.frame_parts(&me, &world, &self.manifest);

@@ -262,14 +262,11 @@ impl SessionAt {
             .call(&SignInputs { signature }, &[], &accounts, &[])
     }
 
-    /// Executes one frame. `runner` is the rollup's identity, an account that every rollup has; it
-    /// signs as the payer of its own task, whether the session names it as its operator or nobody.
+    /// Executes one frame. `runner` signs: the session's operator, or whoever, where it names none.
     pub fn run(&self, runner: &Address, world: &Address, manifest: &ModelManifest) -> Call {
         let accounts = [*runner, self.address, self.state, self.inputs, *world];
         let rest: [&[Address]; 2] = [&shards(manifest), &self.pages(manifest)];
-        let mut call = self.program.call(&RunInference {}, &[], &accounts, &rest);
-        call.accounts[0].is_signer = false;
-        call
+        signed(self.program.call(&RunInference {}, &[], &accounts, &rest))
     }
 
     /// One frame spread over transactions: its beginning, each layer, its end.
@@ -294,15 +291,14 @@ impl SessionAt {
         let layer = RunLayers { count: 1 };
         let layer = self.program.call(&layer, &[], &at, &[&shards, &pages]);
         let layers = std::iter::repeat_n(layer, manifest.layers.into());
-        let mut calls: Vec<Call> = [begin].into_iter().chain(layers).chain([finish]).collect();
-        for call in &mut calls {
-            call.accounts[0].is_signer = true;
-        }
-        calls
+        let calls = [begin].into_iter().chain(layers).chain([finish]);
+        calls.map(signed).collect()
     }
 
-    /// On a rollup: has it run `frames` frames, sixty a second. The layout is MagicBlock's.
-    pub fn schedule(&self, authority: &Address, task: i64, frames: u32, run: &Call) -> Call {
+    /// On a rollup: has it run `frames` frames, sixty a second. The layout is MagicBlock's. A task's frame is
+    /// signed by nobody: the rollup signs for it as its payer, so that the runner is the rollup's identity.
+    pub fn schedule(&self, authority: &Address, task: i64, frames: u32, mut run: Call) -> Call {
+        run.accounts[0].is_signer = false;
         let frames = i64::from(frames);
         let body = (SCHEDULE_TASK, task, FRAME_MILLIS, frames, vec![run]);
         Call {
@@ -487,6 +483,12 @@ pub fn to_json(at: &SessionAt) -> Value {
     })
 }
 
+/// Its first account signs: the program asks for that only where a session names an operator.
+fn signed(mut call: Call) -> Call {
+    call.accounts[0].is_signer = true;
+    call
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -517,7 +519,7 @@ mod tests {
             at.create_pages(&world, &manifest, 0),
             at.create_pages(&world, &manifest, 16),
             at.delegate(&at.parts(&manifest, false)[0], &world).to_vec(),
-            vec![at.schedule(&me, 1, 28_800, &run)],
+            vec![at.schedule(&me, 1, 28_800, run)],
             vec![at.close(&me, &world, &pages[..ACCOUNTS_PER_COMMIT])],
             vec![at.write_replay(&me, 0, &[1; WRITE])],
         ];
@@ -550,13 +552,14 @@ mod tests {
         let me = Address::new_from_array([9; 32]);
         let at = SessionAt::new(Program::default(), me, [b'A'; 16]);
         let run = at.run(&me, &me, &manifest(1));
-        let data = at.schedule(&me, 7, 300, &run).data;
+        let named = run.accounts.len();
+        let data = at.schedule(&me, 7, 300, run).data;
         let mut expected = vec![6, 0, 0, 0];
         for number in [7u64, 16, 300, 1] {
             expected.extend(number.to_le_bytes());
         }
         expected.extend(at.program.id.to_bytes());
-        expected.extend(run.accounts.len().to_le_bytes());
+        expected.extend(named.to_le_bytes());
         expected.extend(me.to_bytes());
         expected.extend([0, 0]); // not signed, not written
         assert_eq!(data[..expected.len()], expected);

@@ -115,10 +115,8 @@ impl Scene {
         let manifest = account.manifest;
         let who: Vec<Address> = self.people.iter().map(Signer::pubkey).collect();
         let pages = at.pages(&manifest);
-        let mut run = at.run(&who[0], world, &manifest);
-        run.accounts[0].is_signer = true;
         let mut calls = vec![
-            run,
+            at.run(&who[0], world, &manifest),
             at.create_frame(),
             at.record(&who[0], world),
             at.create_replay(&who[0], 600),
