@@ -503,11 +503,8 @@ impl Runtime {
                 Some(branch.ok_or_else(|| WorldError::NoImage(name.into()))?),
             ));
         }
-        let (_, images) = self.backend()?;
-        let image = images
-            .find(name.unwrap_or(worldline_sandbox::image::DEFAULT))
-            .map_err(worldline_sandbox::CreateError::from)?;
-        Ok((Kind::Sandbox, image.name, None))
+        let (backend, _) = self.backend()?;
+        Ok((Kind::Sandbox, backend.image(name)?, None))
     }
 
     /// A world with a snapshot's state.

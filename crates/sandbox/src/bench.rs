@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::{Backend, Cell, Sandbox, Spec};
+use crate::{Backend, Cell, Command, Sandbox, Spec};
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -114,6 +114,34 @@ pub fn measure(
     })
 }
 
+/// Measures machines whose guest has no operating system: what the machine costs, and nothing else.
+pub fn measure_machines(
+    backend: &dyn Backend,
+    plan: &Plan,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Measured, Failed> {
+    let before = load();
+    let mut bench = Bench {
+        backend,
+        plan,
+        rows: Vec::new(),
+    };
+    progress("booting machines");
+    bench.boot()?;
+    progress("snapshots and branches");
+    bench.machines()?;
+    Ok(Measured {
+        backend: backend.name(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        load: [before, load()],
+        rows: bench.rows,
+        left_out: Vec::new(),
+    })
+}
+
+/// A machine without a heap.
+const BARE: (u32, &str) = (0, "");
+
 struct Bench<'a> {
     backend: &'a dyn Backend,
     plan: &'a Plan,
@@ -166,6 +194,49 @@ impl Bench<'_> {
         }
         self.row("create", (0, "arrays"), 0, "ms", made);
         self.row("create to first reply", (0, "arrays"), 0, "ms", first);
+        Ok(())
+    }
+
+    fn boot(&mut self) -> Result<(), Failed> {
+        let mut times = Vec::new();
+        for _ in 0..self.plan.rounds {
+            let begun = Instant::now();
+            let machine = self.backend.create(&machine())?;
+            answer(&*machine)?;
+            times.push(milliseconds(begun));
+            machine.destroy();
+        }
+        self.row(
+            "spawn to first reply of a new machine",
+            BARE,
+            0,
+            "ms",
+            times,
+        );
+        Ok(())
+    }
+
+    fn machines(&mut self) -> Result<(), Failed> {
+        let world = self.backend.create(&machine())?;
+        let (mut taken, mut pauses) = (Vec::new(), Vec::new());
+        let mut last: Option<String> = None;
+        for _ in 0..self.plan.rounds {
+            // A few pages to write, as a guest has always.
+            world.exec(&Command::line("touch 16"), &mut |_, _| ())?;
+            let begun = Instant::now();
+            let snapshot = world.snapshot(None)?;
+            taken.push(milliseconds(begun));
+            pauses.push(snapshot.pause_ms);
+            if let Some(last) = last.replace(snapshot.id) {
+                self.backend.remove_snapshot(&last)?;
+            }
+        }
+        self.row("snapshot", BARE, 0, "ms", taken);
+        self.row("pause of the source", BARE, 0, "ms", pauses);
+        let last = last.ok_or("no snapshot was asked for")?;
+        for count in self.plan.branches.clone() {
+            self.branches(&last, BARE, &machine(), count, &answer)?;
+        }
         Ok(())
     }
 
@@ -222,7 +293,7 @@ impl Bench<'_> {
             vec![stored as f64 / f64::from(1 << 20)],
         );
         for count in self.plan.branches.clone() {
-            self.branches(&last, heap, &spec, count)?;
+            self.branches(&last, heap, &spec, count, &|world| run(world, "1"))?;
         }
         world.destroy();
         self.backend.remove_snapshot(&last)?;
@@ -237,6 +308,7 @@ impl Bench<'_> {
         heap: (u32, &'static str),
         spec: &Spec,
         count: usize,
+        ask: &dyn Fn(&dyn Sandbox) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         let rounds = if count < 10 { self.plan.rounds } else { 1 };
         let (mut each, mut all, mut private) = (Vec::new(), Vec::new(), Vec::new());
@@ -246,7 +318,7 @@ impl Bench<'_> {
             for _ in 0..count {
                 let begun = Instant::now();
                 let branch = self.backend.restore(snapshot, spec)?;
-                run(&*branch, "1")?;
+                ask(&*branch)?;
                 each.push(milliseconds(begun));
                 alive.push(branch);
             }
@@ -336,6 +408,23 @@ impl Bench<'_> {
             self.row(what, (0, "arrays"), 0, "ms", times);
         }
         Ok(())
+    }
+}
+
+/// What machines without an operating system are measured with: all memory is their own.
+fn machine() -> Spec {
+    Spec {
+        memory_mib: 128,
+        disk_mib: 16,
+        ..Spec::default()
+    }
+}
+
+/// A machine that answers.
+fn answer(world: &dyn Sandbox) -> Result<(), Failed> {
+    match world.exec(&Command::line("true"), &mut |_, _| ())? {
+        0 => Ok(()),
+        code => Err(format!("the guest answered {code}").into()),
     }
 }
 

@@ -45,6 +45,7 @@ mod network;
 #[allow(dead_code, unreachable_pub)]
 mod plan;
 mod process;
+mod several;
 #[allow(dead_code, unreachable_pub)]
 mod wire;
 
@@ -58,6 +59,7 @@ pub use model::{
 };
 pub use network::{MAX_NAMES, NetworkError};
 pub use process::{Process, Settings};
+pub use several::Several;
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -73,6 +75,9 @@ pub trait Backend: Send + Sync {
 
     /// What this host gives and lacks.
     fn report(&self) -> Report;
+
+    /// The full name of an image that worlds can be made of; of the default one if none is named.
+    fn image(&self, name: Option<&str>) -> Result<String, CreateError>;
 
     /// A new world.
     fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError>;
@@ -116,6 +121,9 @@ pub trait Backend: Send + Sync {
 
     /// Writes a snapshot and all that it is built on as one archive (tar).
     fn export(&self, id: &str, to: &mut dyn std::io::Write) -> Result<(), StoreError>;
+
+    /// What the first file of its archives is called, or its folder.
+    fn archive(&self) -> &'static str;
 
     /// Reads an archive; gives the snapshot.
     fn import(&self, from: &mut dyn std::io::Read) -> Result<Snapshot, StoreError>;

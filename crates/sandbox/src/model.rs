@@ -34,8 +34,9 @@ impl Cancel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Spec {
-    /// The image's name or digest; the default image if there is none. Ignored where a snapshot
-    /// is restored, which has its image.
+    /// The image's name or digest; the default image if there is none. Where several backends are open,
+    /// the backend's name and a colon may stand before it. Ignored where a snapshot is restored, which
+    /// has its image.
     pub image: Option<String>,
     /// Memory, in MiB.
     pub memory_mib: u32,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use worldline_sandbox::bench::{Measured, Plan, measure};
+use worldline_sandbox::bench::{Failed, Measured, Plan, measure, measure_machines};
 
 use super::host;
 use crate::table;
@@ -15,6 +15,9 @@ const POOL: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Options {
+    /// What is measured: processes with Python, or machines under Firecracker with a guest that has no operating system
+    #[arg(long, value_parser = ["process", "firecracker"], default_value = "process")]
+    backend: String,
     /// Heaps of the worlds, in MiB
     #[arg(long = "heap", value_name = "MIB", value_delimiter = ',', default_values_t = Plan::default().heaps_mib)]
     heaps: Vec<u32>,
@@ -36,19 +39,16 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let (_folder, process) = host::scratch(options.data.as_deref(), POOL)?;
-    let image = process
-        .images()
-        .build(false, &mut |step| eprintln!("{step}"))?;
     let plan = Plan {
         heaps_mib: options.heaps.clone(),
         branches: options.branches.clone(),
         rounds: options.rounds.max(1),
         generations: options.generations.max(1),
     };
-    let measured = measure(&process, &plan, Some(&image.root), &mut |step| {
-        eprintln!("{step}")
-    })
+    let measured = match options.backend.as_str() {
+        "firecracker" => machines(options, &plan)?,
+        _ => processes(options, &plan)?,
+    }
     .map_err(|error| anyhow!(error))?;
     for left_out in &measured.left_out {
         eprintln!("worldline: SKIPPED {left_out}");
@@ -59,6 +59,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         print(&measured);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn processes(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>> {
+    let (_folder, process) = host::scratch(options.data.as_deref(), POOL)?;
+    let image = process
+        .images()
+        .build(false, &mut |step| eprintln!("{step}"))?;
+    Ok(measure(&process, plan, Some(&image.root), &mut |step| {
+        eprintln!("{step}")
+    }))
+}
+
+/// Without a jail, as the other figures are of what a branch costs, not of making its walls.
+fn machines(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>> {
+    let folder = host::folder(options.data.as_deref());
+    let machines = host::firecracker(&folder.machines(), false).map_err(|why| anyhow!(why))?;
+    Ok(measure_machines(&machines, plan, &mut |step| {
+        eprintln!("{step}")
+    }))
 }
 
 fn print(measured: &Measured) {

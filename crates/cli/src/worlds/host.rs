@@ -1,12 +1,14 @@
 //! Code worlds on this host.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use worldline_arena::Arena;
 use worldline_runtime::{Config, Recovery, Runtime};
-use worldline_sandbox::{Backend, Images, Process, Settings};
+use worldline_sandbox::firecracker::{self, Firecracker, Jail, programs};
+use worldline_sandbox::{Backend, Images, Process, Report, Settings, Several};
 
 /// Images are worth keeping between data folders: `$XDG_CACHE_HOME/worldline/images`, or in `~/.cache`.
 fn images() -> PathBuf {
@@ -44,28 +46,65 @@ pub(crate) fn open(data: &Path, arena: Arc<Arena>) -> Option<Runtime> {
     }
 }
 
+/// All that runs code here: processes first, if this host can.
 fn code(data: &Path) -> Result<(Arc<dyn Backend>, Images), String> {
     let settings = Settings {
         images: images(),
         ..Settings::new(data.join("code"))
     };
     let process = Process::open(settings).map_err(|error| error.to_string())?;
-    let report = process.report();
-    if !report.usable {
-        let lost = report
-            .capabilities
-            .into_iter()
-            .filter(|one| !one.present)
-            .map(|one| one.note);
-        return Err(lost.collect::<Vec<_>>().join("; "));
-    }
     let images = process.images().clone();
-    if images.list().is_empty() {
-        eprintln!(
-            "worldline: there is no image to begin a code world from: `worldline image build` makes one"
-        );
+    let unusable = lost(&process.report());
+    let mut all: Vec<Arc<dyn Backend>> = Vec::new();
+    if unusable.is_none() {
+        all.push(Arc::new(process));
+        if images.list().is_empty() {
+            eprintln!(
+                "worldline: there is no image to begin a code world from: `worldline image build` makes one"
+            );
+        }
     }
-    Ok((Arc::new(process), images))
+    match machines(&data.join("machines")) {
+        Ok(machines) => all.extend(machines),
+        Err(why) => eprintln!("worldline: no worlds under Firecracker: {why}"),
+    }
+    if all.is_empty() {
+        return Err(unusable.unwrap_or_default());
+    }
+    let first = all.remove(0);
+    Ok((Arc::new(Several::new(first, all)), images))
+}
+
+/// What a host lacks for a backend, where that makes it useless.
+fn lost(report: &Report) -> Option<String> {
+    let lost = report.capabilities.iter().filter(|one| !one.present);
+    let lost: Vec<&str> = lost.map(|one| one.note.as_str()).collect();
+    (!report.usable).then(|| lost.join("; "))
+}
+
+/// Machines under Firecracker, where somebody named one: nothing is wrong where nobody did.
+fn machines(data: &Path) -> Result<Option<Arc<dyn Backend>>, String> {
+    if programs().is_none() {
+        return Ok(None);
+    }
+    let machines = firecracker(data, true)?;
+    match lost(&machines.report()) {
+        Some(why) => Err(why),
+        None => Ok(Some(Arc::new(machines))),
+    }
+}
+
+/// Firecracker over a folder; jailed where it is to be, and a jailer is there and may be used.
+pub(super) fn firecracker(data: &Path, jailed: bool) -> Result<Firecracker, String> {
+    let (program, jailer) = programs().ok_or(
+        "there is no Firecracker: name it in WORLDLINE_FIRECRACKER, or have it on the path",
+    )?;
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    Firecracker::open(firecracker::Settings {
+        jail: jailer.filter(|_| jailed && is_root).map(Jail::new),
+        ..firecracker::Settings::new(data, program)
+    })
+    .map_err(|error| error.to_string())
 }
 
 fn report(recovery: &Recovery) {
@@ -91,8 +130,7 @@ fn report(recovery: &Recovery) {
 /// A backend that shares the images and leaves nothing, with this many empty worlds ready. Its folder is
 /// made in `within`, or among this machine's temporary ones.
 pub(super) fn scratch(within: Option<&Path>, pool: usize) -> Result<(Scratch, Process)> {
-    let within = within.map_or_else(std::env::temp_dir, Path::to_path_buf);
-    let folder = Scratch(within.join(format!("worldline-{}", std::process::id())));
+    let folder = folder(within);
     let settings = Settings {
         images: images(),
         pool,
@@ -102,8 +140,21 @@ pub(super) fn scratch(within: Option<&Path>, pool: usize) -> Result<(Scratch, Pr
     Ok((folder, process))
 }
 
+/// A folder of this run's own, in `within` or among this machine's temporary ones.
+pub(super) fn folder(within: Option<&Path>) -> Scratch {
+    let within = within.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    Scratch(within.join(format!("worldline-{}", std::process::id())))
+}
+
 /// A folder that is removed again.
 pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Where machines are in it.
+    pub(super) fn machines(&self) -> PathBuf {
+        self.0.join("machines")
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {

@@ -243,11 +243,25 @@ struct Create {
     /// The image to begin from: a root file system, or a learned world
     #[arg(long)]
     image: Option<String>,
+    /// What it is: a process, or a machine under Firecracker, if the server has it; a snapshot goes on where it was taken
+    #[arg(long, value_parser = ["auto", "process", "firecracker"], default_value = "auto", conflicts_with = "snapshot")]
+    backend: String,
     /// The snapshot to begin from
     #[arg(long, conflicts_with = "image")]
     snapshot: Option<String>,
     #[command(flatten)]
     new: New,
+}
+
+impl Create {
+    /// The image with its backend, as servers name it.
+    fn image(&self) -> Option<String> {
+        let image = self.image.as_deref();
+        match self.backend.as_str() {
+            "auto" => image.map(str::to_owned),
+            backend => Some(format!("{backend}:{}", image.unwrap_or_default())),
+        }
+    }
 }
 
 impl New {
@@ -290,7 +304,7 @@ pub(crate) fn world(options: WorldOptions) -> Result<ExitCode> {
     let told = match options.command {
         WorldCommand::Create(create) => {
             let mut body = create.new.body()?;
-            body["image_id"] = create.image.into();
+            body["image_id"] = create.image().into();
             body["snapshot_id"] = create.snapshot.into();
             client.post("/v1/sandboxes", &body)?
         }
@@ -674,14 +688,22 @@ pub(crate) struct DoctorOptions {
 
 pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode> {
     use worldline_sandbox::Backend;
-    let (_folder, process) = host::scratch(None, 0)?;
-    let report = process.report();
-    if options.json {
-        table::json(&report)?;
-    } else {
-        print::report(&report);
+    let (folder, process) = host::scratch(None, 0)?;
+    let mut reports = vec![process.report()];
+    let machines = host::firecracker(&folder.machines(), true);
+    if let Ok(machines) = &machines {
+        reports.push(machines.report());
     }
-    Ok(if report.usable {
+    if options.json {
+        table::json(&reports)?;
+    } else {
+        reports.iter().for_each(print::report);
+        if let Err(why) = machines {
+            println!("firecracker: NOT usable: {why}");
+        }
+    }
+    // What runs Python decides, as all else needs it.
+    Ok(if reports[0].usable {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -21,6 +21,13 @@ use worldline_cartridge::testing::{Size, bytes};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const BINARY: &str = env!("CARGO_BIN_EXE_worldline");
 
+/// Runs the command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).stdin(Stdio::null());
+    command.output().expect("the command runs")
+}
+
 /// A running `worldline serve` and its folders.
 pub(crate) struct Arcade {
     pub(crate) folder: tempfile::TempDir,

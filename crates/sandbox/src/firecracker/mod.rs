@@ -278,6 +278,16 @@ fn processor() -> String {
     )
 }
 
+/// The one image that there is.
+fn guest(named: Option<&str>) -> Result<&'static str, CreateError> {
+    if named.is_some_and(|image| image != GUEST) {
+        return Err(CreateError::Lacks(
+            "images: its guest has no operating system, so leave the image out, or name `metal`",
+        ));
+    }
+    Ok(GUEST)
+}
+
 impl Inner {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Weak<World>>> {
         self.worlds.lock().unwrap_or_else(PoisonError::into_inner)
@@ -319,11 +329,7 @@ impl Inner {
                 "a way out: its guest has no operating system, so leave the names to reach out",
             ));
         }
-        if spec.image.as_deref().is_some_and(|image| image != GUEST) {
-            return Err(CreateError::Lacks(
-                "images: its guest has no operating system, so leave the image out, or name `metal`",
-            ));
-        }
+        guest(spec.image.as_deref())?;
         if self.host.hardware.network.is_some() && self.host.jail.is_none() {
             return Err(CreateError::Lacks(
                 "a network card without a jail: name the jailer too",
@@ -345,6 +351,10 @@ impl Backend for Firecracker {
 
     fn report(&self) -> Report {
         doctor::report(self)
+    }
+
+    fn image(&self, name: Option<&str>) -> Result<String, CreateError> {
+        guest(name).map(str::to_owned)
     }
 
     fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
@@ -382,6 +392,10 @@ impl Backend for Firecracker {
 
     fn export(&self, id: &str, to: &mut dyn io::Write) -> Result<(), StoreError> {
         self.inner.store.export(id, to)
+    }
+
+    fn archive(&self) -> &'static str {
+        store::ARCHIVE
     }
 
     fn import(&self, from: &mut dyn io::Read) -> Result<Snapshot, StoreError> {

@@ -32,7 +32,8 @@ const MAX_MANIFEST: u64 = 1 << 20;
 const PARTS: [&str; 3] = [STATE, MEMORY, DISK];
 /// What nobody may write.
 const FINAL: u32 = 0o444;
-const ARCHIVE_HEAD: &str = "worldline-machine";
+/// The folder that its archives hold.
+pub(super) const ARCHIVE: &str = "worldline-machine";
 
 /// A snapshot, and where it can go on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -244,7 +245,7 @@ impl Store {
             .ok_or_else(|| StoreError::NoSnapshot(id.into()))?;
         let work = || -> io::Result<()> {
             let mut archive = tar::Builder::new(to);
-            archive.append_dir_all(ARCHIVE_HEAD, &stored.folder)?;
+            archive.append_dir_all(ARCHIVE, &stored.folder)?;
             archive.finish()
         };
         work().map_err(|source| StoreError::Io {
@@ -273,7 +274,7 @@ impl Store {
         for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
             let mut entry = entry.map_err(|error| bad(error.to_string()))?;
             let path = entry.path().map_err(|error| bad(error.to_string()))?;
-            let Ok(name) = path.strip_prefix(ARCHIVE_HEAD) else {
+            let Ok(name) = path.strip_prefix(ARCHIVE) else {
                 return Err(bad("it is no archive of a machine's snapshot".into()));
             };
             let known = PARTS.iter().chain([&MANIFEST]);

@@ -210,6 +210,10 @@ impl Inner {
             .remove(id);
     }
 
+    fn find(&self, image: Option<&str>) -> Result<Image, CreateError> {
+        Ok(self.images.find(image.unwrap_or(crate::image::DEFAULT))?)
+    }
+
     fn living(&self) -> Vec<Arc<World>> {
         self.worlds
             .lock()
@@ -327,12 +331,13 @@ impl Backend for Process {
         doctor::report(&self.inner.host.hierarchies, self.inner.pager.is_some())
     }
 
+    fn image(&self, name: Option<&str>) -> Result<String, CreateError> {
+        Ok(self.inner.find(name)?.name)
+    }
+
     fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
         check(spec)?;
-        let image = self
-            .inner
-            .images
-            .find(spec.image.as_deref().unwrap_or(crate::image::DEFAULT))?;
+        let image = self.inner.find(spec.image.as_deref())?;
         let template = self.inner.template(&image)?;
         Ok(self.inner.begin(spec, &template)?)
     }
@@ -381,6 +386,10 @@ impl Backend for Process {
 
     fn export(&self, id: &str, to: &mut dyn io::Write) -> Result<(), StoreError> {
         self.inner.store.export(id, to)
+    }
+
+    fn archive(&self) -> &'static str {
+        store::ARCHIVE
     }
 
     fn import(&self, from: &mut dyn io::Read) -> Result<Snapshot, StoreError> {

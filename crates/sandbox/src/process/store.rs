@@ -33,6 +33,8 @@ const MANIFEST: &str = "manifest.json";
 /// In an archive: the folders that replace those below them, each ended by a zero.
 const REPLACED: &str = "worldline-replaced";
 /// Folder of snapshots, in the data folder.
+/// What its archives begin with: the snapshot's name.
+pub(super) const ARCHIVE: &str = "worldline-snapshot";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const PAGES: &str = "pages";
 pub(super) const PLAN: &str = "plan";
@@ -420,7 +422,7 @@ impl Store {
         let write = || -> io::Result<()> {
             let mut archive = tar::Builder::new(to);
             archive.follow_symlinks(false);
-            archive.append_data(&mut header(id.len()), "worldline-snapshot", id.as_bytes())?;
+            archive.append_data(&mut header(id.len()), ARCHIVE, id.as_bytes())?;
             let mut replaced = Vec::new();
             for layer in all {
                 let name = format!("{SNAPSHOTS}/{layer}");
@@ -463,7 +465,7 @@ impl Store {
                 .map_err(|error| bad(error.to_string()))?
                 .into_owned();
             let header = entry.header();
-            if path == Path::new("worldline-snapshot") {
+            if path == Path::new(ARCHIVE) {
                 (&mut entry).take(256).read_to_string(&mut id).map_err(io)?;
             } else if path == Path::new(REPLACED) {
                 (&mut entry)

@@ -1,9 +1,12 @@
 //! What machines do, and keep, and do not share.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use worldline_sandbox::{Backend, Cell, CreateError, ExecError, Spec};
+use worldline_sandbox::{
+    Backend, Cell, CreateError, ExecError, Process, Settings as ProcessSettings, Several, Spec,
+};
 
 use crate::{Needs, Promise, Talk, folder, machine, open, small};
 
@@ -39,6 +42,11 @@ pub(crate) const PROMISES: &[Promise] = &[
         "what_the_guest_lacks_is_refused_by_name",
         Needs::Nothing,
         what_the_guest_lacks_is_refused_by_name,
+    ),
+    (
+        "several_backends_share_one_set_of_verbs",
+        Needs::Nothing,
+        several_backends_share_one_set_of_verbs,
     ),
     (
         "a_paused_machine_stands_still",
@@ -255,6 +263,45 @@ fn what_the_guest_lacks_is_refused_by_name() {
         Err(CreateError::NoSnapshot(_))
     ));
     assert_eq!(machine.say("count"), "1");
+}
+
+fn several_backends_share_one_set_of_verbs() {
+    let (here, there) = (folder(), crate::folder());
+    let process = Process::open(ProcessSettings {
+        pool: 0,
+        ..ProcessSettings::new(there.path())
+    });
+    let process = Arc::new(process.unwrap());
+    let all = Several::new(process, vec![Arc::new(open(here.path()))]);
+    for named in ["firecracker:metal", "firecracker:"] {
+        assert_eq!(all.image(Some(named)).unwrap(), "firecracker:metal");
+    }
+    // There is no image for processes in this folder, and no other for machines.
+    for named in [
+        None,
+        Some("metal"),
+        Some("firecracker:debian"),
+        Some("nobody:metal"),
+    ] {
+        assert!(all.image(named).is_err(), "{named:?}");
+    }
+    let spec = Spec {
+        image: Some("firecracker:metal".into()),
+        ..small()
+    };
+    let base = all.create(&spec).unwrap();
+    base.say("poke 1 5");
+    let snapshot = base.snapshot(None).unwrap();
+    assert_eq!(
+        all.branch(&snapshot.id, 2, &spec).unwrap()[1].say("peek 1"),
+        "5"
+    );
+    let mut archive = Vec::new();
+    all.export(&snapshot.id, &mut archive).unwrap();
+    all.remove_snapshot(&snapshot.id).unwrap();
+    assert!(all.restore(&snapshot.id, &spec).is_err() && all.snapshots().is_empty());
+    all.import(&mut archive.as_slice()).unwrap();
+    assert_eq!(all.restore(&snapshot.id, &spec).unwrap().say("peek 1"), "5");
 }
 
 fn a_paused_machine_stands_still() {
