@@ -140,6 +140,8 @@ pub fn begin<K: Kernels>(
 }
 
 /// One layer of a frame. Between the layers only `scratch` and `hidden` carry anything.
+// Its arguments are six words, and a call in a chain's virtual machine passes five.
+#[inline(always)]
 pub fn layer<K: Kernels>(
     model: &Model<'_>,
     index: usize,
