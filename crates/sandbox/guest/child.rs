@@ -7,7 +7,7 @@ use std::io;
 use crate::confine::Confinement;
 use crate::sys::{self, nr, sys};
 use crate::wire::{self, Put, Take, kind};
-use crate::{load, root, send, sftp};
+use crate::{load, root, send, sftp, tunnel};
 
 /// Where the interpreter finds its socket; its standard streams are 0, 1 and 2.
 const KERNEL_SOCKET: i32 = 3;
@@ -172,6 +172,8 @@ impl Kernel {
 pub struct Children {
     commands: BTreeMap<u32, Command>,
     kernel: Option<Kernel>,
+    /// Calls that are connections from outside.
+    tunnels: Vec<u32>,
     /// Tells that a child ended.
     ended: i32,
 }
@@ -191,6 +193,7 @@ impl Children {
         Ok(Self {
             commands: BTreeMap::new(),
             kernel: None,
+            tunnels: Vec::new(),
             ended: sys::move_up(ended, 50)?,
         })
     }
@@ -338,6 +341,7 @@ impl Children {
         else {
             return Ok(());
         };
+        self.tunnels.retain(|tunnel| *tunnel != call);
         let Some(command) = self.commands.remove(&call) else {
             return Ok(());
         };
@@ -522,6 +526,28 @@ impl Children {
             sys!(nr::CHDIR, folder.as_ptr())?;
             sftp::serve().map(|()| 0)
         })
+    }
+
+    /// Carries a connection to a port over the call's input and output. A branch has none of it.
+    pub fn tunnel(&mut self, call: u32, port: u16, confinement: &Confinement) -> io::Result<()> {
+        self.run(call, None, confinement, || {
+            tunnel::serve(port).map(|()| 0)
+        })?;
+        self.tunnels.push(call);
+        Ok(())
+    }
+
+    /// Nobody listens any more to what was called for: it goes on, and connections are ended.
+    pub fn forget_callers(&mut self) {
+        for call in std::mem::take(&mut self.tunnels) {
+            self.signal(call, 9);
+        }
+        for command in self.commands.values_mut() {
+            command.unheard.heard(wire::UNCOUNTED);
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.unheard.heard(wire::UNCOUNTED);
+        }
     }
 
     /// Forks a confined child with streams of its own, or a terminal; it ends with the code that `work`

@@ -2,15 +2,20 @@
 //! loads it from a memory image), runs commands, moves files, and reports to its supervisor over
 //! descriptor 3. When that closes, it ends, and the kernel ends everything in the world with it.
 //!
+//! The same program is the first process of a virtual machine (see `machine`), where descriptor 3 is a
+//! device and not a socket: nothing but bytes passes there.
+//!
 //! It is one static program with a fixed address and no dependency, because it is also the loader of
 //! memory images: it has to stand where no image has anything.
 
 mod child;
 mod confine;
 mod load;
+mod machine;
 mod root;
 mod sftp;
 mod sys;
+mod tunnel;
 #[allow(dead_code)]
 #[path = "../src/wire.rs"]
 mod wire;
@@ -19,6 +24,7 @@ use std::io;
 
 use child::{Children, Spawn};
 use confine::Confinement;
+use machine::Identity;
 use sys::{nr, sys};
 use wire::{Put, Take, kind};
 
@@ -29,15 +35,23 @@ const FOLDERS: [i32; 2] = [4, 5];
 
 fn main() {
     if let Err(error) = run() {
+        if machine::is_one() {
+            machine::complain(&error);
+        }
         let _ = send(kind::FAILED, 0, format!("the agent: {error}").as_bytes());
         std::process::exit(1);
     }
 }
 
 fn run() -> io::Result<()> {
+    let is_machine = machine::is_one();
+    if is_machine {
+        machine::begin(CONTROL)?;
+    }
     let children = Children::new()?;
     let mut agent = Agent {
         children,
+        is_machine,
         confinement: None,
         arrived: Vec::new(),
         pending: Vec::new(),
@@ -58,6 +72,7 @@ fn send(kind: u8, call: u32, payload: &[u8]) -> io::Result<()> {
 
 struct Agent {
     children: Children,
+    is_machine: bool,
     confinement: Option<Confinement>,
     /// Descriptors that came, in order, and were not used yet.
     arrived: Vec<i32>,
@@ -69,7 +84,10 @@ impl Agent {
     /// Reads what came and acts on each whole frame; false when the supervisor is gone.
     fn receive(&mut self) -> io::Result<bool> {
         let mut buffer = vec![0; wire::CHUNK];
-        let count = receive(&mut buffer, &mut self.arrived)?;
+        let count = match self.is_machine {
+            true => sys::read(CONTROL, &mut buffer)?,
+            false => receive(&mut buffer, &mut self.arrived)?,
+        };
         if count == 0 {
             return Ok(false);
         }
@@ -159,8 +177,57 @@ impl Agent {
                 Ok(())
             }
             kind::CONNECT => connect(call, take.u32().ok_or_else(short)? as u16),
+            _ if self.is_machine => self.act_as_machine(kind, call, &mut take),
             _ => Err(io::Error::other(format!("there is no call {kind}"))),
         }
+    }
+
+    /// What only a machine does.
+    fn act_as_machine(&mut self, kind: u8, call: u32, take: &mut Take) -> io::Result<()> {
+        let short = || io::Error::other("a call is shorter than it says");
+        match kind {
+            kind::MACHINE => {
+                let identity = Identity::parse(take).ok_or_else(short)?;
+                identity.assume()?;
+                self.confinement = Some(identity.settle()?);
+                send(kind::DONE, call, &[])
+            }
+            kind::QUIESCE => {
+                send(kind::DONE, call, &[])?;
+                self.sleep()
+            }
+            kind::TUNNEL => {
+                let port = take.u32().ok_or_else(short)? as u16;
+                let confinement = confinement(&self.confinement)?;
+                self.children.tunnel(call, port, confinement)
+            }
+            kind::DISK => {
+                machine::limit_disk(take.u64().ok_or_else(short)?)?;
+                send(kind::DONE, call, &[])
+            }
+            kind::USED => send(kind::DONE, call, &Put::default().u64(machine::used()?).0),
+            _ => Err(io::Error::other(format!("there is no call {kind}"))),
+        }
+    }
+
+    /// Waits to be woken, silently: a picture may be taken of the machine meanwhile.
+    fn sleep(&mut self) -> io::Result<()> {
+        let mut header = [0; wire::HEADER];
+        read_exact(&mut header)?;
+        let (length, kind, call) = wire::parse_header(&header);
+        if length > wire::CHUNK || kind != kind::WAKE {
+            return Err(io::Error::other("a sleeping machine can only be woken"));
+        }
+        let mut payload = vec![0; length];
+        read_exact(&mut payload)?;
+        let identity = Identity::parse(&mut Take(&payload));
+        let identity = identity.ok_or_else(|| io::Error::other("a short call to wake"))?;
+        identity.assume()?;
+        if identity.is_branch {
+            machine::limit_disk(identity.disk)?;
+            self.children.forget_callers();
+        }
+        send(kind::DONE, call, &[])
     }
 
     fn setup(&mut self, take: &mut Take) -> io::Result<()> {
@@ -300,15 +367,34 @@ fn listen(call: u32, port: u16) -> io::Result<()> {
     answer
 }
 
-/// Connects to a port on this world's loopback; the socket travels with the answer.
-fn connect(call: u32, port: u16) -> io::Result<()> {
+/// A connection to a port on this world's loopback.
+fn connected(port: u16) -> io::Result<i32> {
     let socket = sys!(nr::SOCKET, 2, 1 | sys::O_CLOEXEC, 0)? as i32;
     let address = loopback(port);
     let connected = sys!(nr::CONNECT, socket, address.as_ptr(), address.len());
-    let answer =
-        connected.and_then(|_| send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0)));
+    if connected.is_err() {
+        sys::close(socket);
+    }
+    connected.map(|_| socket)
+}
+
+/// Connects to a port on this world's loopback; the socket travels with the answer.
+fn connect(call: u32, port: u16) -> io::Result<()> {
+    let socket = connected(port)?;
+    let answer = send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0));
     sys::close(socket);
     answer
+}
+
+/// Reads as many bytes as there is room for.
+fn read_exact(mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match sys::read(CONTROL, buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => buffer = &mut buffer[count..],
+        }
+    }
+    Ok(())
 }
 
 fn send_descriptor(over: i32, fd: i32, bytes: &[u8]) -> io::Result<()> {

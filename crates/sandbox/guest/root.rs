@@ -18,6 +18,15 @@ const DETACH: usize = 2;
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// What leads where in `/dev`.
+pub const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
 /// Makes the root. `world` is the world's folder (with `upper`, `work` and `root` in it), `layers`
 /// the folders beneath, the top one first.
 pub fn enter(world: &str, layers: &[String]) -> io::Result<()> {
@@ -68,13 +77,7 @@ fn devices() -> io::Result<()> {
         );
         sys::mount(&from, &to, c"", BIND, c"")?;
     }
-    for (link, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("ptmx", "pts/ptmx"),
-    ] {
+    for (link, target) in LINKS {
         symlink(target, format!("dev/{link}"))?;
     }
     for (source, folder, kind, flags, data) in [

@@ -46,7 +46,17 @@ pub mod kind {
     pub const LISTEN: u8 = 14;
     /// To the agent: this many bytes of a call's output have been heard.
     pub const HEARD: u8 = 15;
-    /// To the agent: what time it is, and randomness of its own.
+    /// To the agent of a machine: take on an identity, and make ready to serve.
+    pub const MACHINE: u8 = 16;
+    /// To the agent of a machine: say nothing more until [`WAKE`], so that nothing is on its way.
+    pub const QUIESCE: u8 = 17;
+    /// To the agent of a machine: connect to a port inside, over a call's input and output.
+    pub const TUNNEL: u8 = 18;
+    /// To the agent of a machine: hold what is written to this many bytes.
+    pub const DISK: u8 = 19;
+    /// To the agent of a machine: how many bytes are written?
+    pub const USED: u8 = 20;
+    /// To the agent of a machine: what time it is, and randomness of its own; go on with that.
     pub const WAKE: u8 = 32;
     /// From the agent: a call succeeded.
     pub const DONE: u8 = 64;

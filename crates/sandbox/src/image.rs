@@ -6,7 +6,9 @@
 //! script of a package is run. Python packages of one's own can be added to an image, and any image in the OCI
 //! layout can be imported beside it.
 
+pub(crate) mod erofs;
 mod extend;
+pub(crate) mod machine;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,6 +20,8 @@ use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+pub use machine::Machine;
 
 /// The name of the image that worlds have unless another is asked for.
 pub const DEFAULT: &str = "default";
@@ -193,6 +197,9 @@ pub enum ImageError {
     /// The archive is not an OCI image of one Linux root.
     #[error("the archive is not an image in the OCI layout: {0}")]
     Archive(String),
+    /// The kernel's package is not what it was.
+    #[error("the kernel cannot be used: {0}")]
+    Kernel(String),
     /// The system refused.
     #[error("cannot make the image: {doing}: {source}")]
     Io {

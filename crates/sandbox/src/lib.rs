@@ -46,13 +46,15 @@ mod network;
 mod plan;
 mod process;
 mod several;
+mod qemu;
+mod talk;
 #[allow(dead_code, unreachable_pub)]
 mod wire;
 
 pub use error::{CreateError, ExecError, FileError, ResizeError, SnapshotError, StoreError};
 pub use fault::{Fault, UnknownFault};
 pub use firecracker::Firecracker;
-pub use image::{Image, ImageError, Images};
+pub use image::{Image, ImageError, Images, Machine};
 pub use model::{
     Cancel, Capability, Cell, Command, Failure, Outcome, Report, Snapshot, Spec, Stats, Stream,
     child_seed,
@@ -60,6 +62,7 @@ pub use model::{
 pub use network::{MAX_NAMES, NetworkError};
 pub use process::{Process, Settings};
 pub use several::Several;
+pub use qemu::Qemu;
 
 use std::net::TcpStream;
 use std::sync::Arc;

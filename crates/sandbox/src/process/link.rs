@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use super::sys;
 use crate::wire::{self, Take, kind};
 
 /// How long the agent may take for what it does at once.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Stack of the thread that listens to an agent.
 const LISTENER_STACK: usize = 128 << 10;
 
 /// What an agent says about a call.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Output(u8, Vec<u8>),
     Done(Vec<u8>, Option<OwnedFd>),
     Failed(String),
@@ -38,18 +38,20 @@ pub(super) enum Event {
 }
 
 /// A connection to an agent.
-pub(super) struct Link {
+pub(crate) struct Link {
     socket: UnixStream,
-    writing: Mutex<()>,
+    /// Held while a frame is written; whether the agent sleeps, and nothing may be said to it.
+    writing: Mutex<bool>,
+    woken: Condvar,
     calls: Mutex<HashMap<u32, Sender<Event>>>,
     next: AtomicU32,
 }
 
 /// A call in progress.
-pub(super) struct Call {
-    pub(super) link: Arc<Link>,
+pub(crate) struct Call {
+    pub(crate) link: Arc<Link>,
     /// Its number.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// What waits to be heard is bounded by the agent, call by call: see `WINDOW`. So a caller who does not
     /// listen keeps nobody else waiting.
     events: Mutex<Receiver<Event>>,
@@ -61,10 +63,11 @@ pub(super) struct Call {
 
 impl Link {
     /// Starts to listen on a socket.
-    pub(super) fn new(socket: UnixStream) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Arc<Self>> {
         let link = Arc::new(Self {
             socket,
             writing: Mutex::default(),
+            woken: Condvar::new(),
             calls: Mutex::default(),
             next: AtomicU32::new(1),
         });
@@ -77,33 +80,38 @@ impl Link {
     }
 
     /// Ends the conversation; the agent ends with it.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
+        self.allow();
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 
     /// Begins a call.
-    pub(super) fn call(
+    pub(crate) fn call(
         self: &Arc<Self>,
         kind: u8,
         payload: &[u8],
         descriptors: &[BorrowedFd],
     ) -> io::Result<Call> {
+        let call = self.register();
+        self.tell(kind, call.number, payload, descriptors)?;
+        Ok(call)
+    }
+
+    fn register(self: &Arc<Self>) -> Call {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, events) = channel();
         self.calls().insert(number, sender);
-        let call = Call {
+        Call {
             link: Arc::clone(self),
             number,
             events: Mutex::new(events),
             heard: AtomicUsize::new(0),
             is_open: AtomicBool::new(true),
-        };
-        self.tell(kind, number, payload, descriptors)?;
-        Ok(call)
+        }
     }
 
     /// Says something more about a call.
-    pub(super) fn tell(
+    pub(crate) fn tell(
         &self,
         kind: u8,
         call: u32,
@@ -117,14 +125,61 @@ impl Link {
                 wire::MAX_PAYLOAD
             )));
         }
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        while *writing {
+            let woken = self.woken.wait(writing);
+            writing = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        self.put(kind, call, payload, descriptors)
+    }
+
+    fn put(
+        &self,
+        kind: u8,
+        call: u32,
+        payload: &[u8],
+        descriptors: &[BorrowedFd],
+    ) -> io::Result<()> {
         let mut frame = wire::header(kind, call, payload.len()).to_vec();
         frame.extend(payload);
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         sys::send(&self.socket, &frame, descriptors)
     }
 
+    /// Has the agent of a machine fall asleep: when this returns, nothing is on its way in either
+    /// direction, and nothing will be until [`wake`](Self::wake).
+    pub(crate) fn hush(self: &Arc<Self>, patience: Duration) -> io::Result<()> {
+        let call = self.register();
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(kind::QUIESCE, call.number, &[], &[])?;
+        *writing = true;
+        drop(writing);
+        let asleep = call.done(patience);
+        if asleep.is_err() {
+            self.allow();
+        }
+        asleep
+    }
+
+    /// Says nothing to an agent until [`wake`](Self::wake): this one was asleep when its picture was taken.
+    pub(crate) fn is_asleep(&self) {
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Wakes the agent, with who and when it is.
+    pub(crate) fn wake(self: &Arc<Self>, identity: &[u8], patience: Duration) -> io::Result<()> {
+        let call = self.register();
+        let woken = self.put(kind::WAKE, call.number, identity, &[]);
+        self.allow();
+        woken.and_then(|()| call.done(patience))
+    }
+
+    fn allow(&self) {
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.woken.notify_all();
+    }
+
     /// A call whose answer comes at once: its payload, and a descriptor if one came along.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         self: &Arc<Self>,
         kind: u8,
         payload: &[u8],
@@ -180,6 +235,7 @@ impl Link {
         }
         // Who hears nothing more finds the channel closed, which says the same.
         self.calls().clear();
+        self.allow();
     }
 
     /// Gives an event to the caller; one that nobody waits for any more is dropped.
@@ -216,7 +272,7 @@ impl Link {
 
 impl Call {
     /// The next event; an error of the kind `TimedOut` when it does not come in time.
-    pub(super) fn next(&self, until: Option<Instant>) -> io::Result<Event> {
+    pub(crate) fn next(&self, until: Option<Instant>) -> io::Result<Event> {
         let event = self.wait(until)?;
         match &event {
             Event::Output(_, bytes) => self.hear(bytes.len()),
@@ -238,6 +294,18 @@ impl Call {
         }
     }
 
+    /// Waits for the answer that it is done.
+    pub(crate) fn done(&self, patience: Duration) -> io::Result<()> {
+        match self.next(Some(Instant::now() + patience))? {
+            Event::Done(..) => Ok(()),
+            Event::Failed(why) => Err(io::Error::other(why)),
+            Event::Gone => Err(gone()),
+            other => Err(io::Error::other(format!(
+                "the agent answered out of turn: {other:?}"
+            ))),
+        }
+    }
+
     fn wait(&self, until: Option<Instant>) -> io::Result<Event> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(until) = until else {
@@ -254,7 +322,7 @@ impl Call {
     }
 
     /// Sends a signal to what the call runs.
-    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         self.link.tell(
             kind::SIGNAL,
             self.number,
@@ -275,6 +343,6 @@ impl Drop for Call {
 }
 
 /// The world ended under a call.
-pub(super) fn gone() -> io::Error {
+pub(crate) fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the world ended")
 }

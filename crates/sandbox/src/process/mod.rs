@@ -8,12 +8,12 @@ mod disk;
 mod doctor;
 mod filter;
 mod keeper;
-mod link;
+pub(crate) mod link;
 mod pager;
-mod proxy;
-mod shell;
+pub(crate) mod proxy;
+pub(crate) mod shell;
 mod store;
-mod sys;
+pub(crate) mod sys;
 mod userfault;
 mod world;
 
@@ -28,9 +28,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
 use crate::fault::{Fault, Faults};
-use crate::image::{Image, Images};
+use crate::image::{Image, ImageError, Images, Machine};
 use crate::limits::{DISK_MIB, DISK_WATCH, MEMORY_MIB, PROCESSORS};
-use crate::model::{Report, Snapshot, Spec};
+use crate::model::{Command, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::{Backend, Sandbox};
 
@@ -189,8 +189,59 @@ impl Process {
     }
 }
 
+/// Loads what an interpreter loads at its start, and leaves what Python makes of that for the next time.
+const WARM_UP: &str =
+    "import ast, base64, io, json, linecache, random, signal, socket, struct, traceback, threading
+import numpy, pandas, matplotlib.pyplot
+try: from worldline import universe
+except ImportError: pass";
+
+impl Process {
+    /// Builds what virtual machines of an image begin with, if it is not there. Python compiles in a world of
+    /// ours first: in a machine that takes many times as long.
+    pub fn build_machine(
+        &self,
+        image: &Image,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Machine, ImageError> {
+        if let Some(machine) = self.images().machine(image) {
+            return Ok(machine);
+        }
+        let above = self.inner.host.data.join("above");
+        progress("compiling the image's Python");
+        let compiled = self.compile(image, &above);
+        if let Err(why) = &compiled {
+            progress(&format!("its machines begin more slowly: {why}"));
+        }
+        let layer = compiled.is_ok().then_some(above.as_path());
+        let built = self.images().build_machine(image, layer, progress);
+        let _ = disk::remove_all(&above);
+        built
+    }
+
+    fn compile(&self, image: &Image, onto: &Path) -> Result<(), String> {
+        let spec = Spec {
+            image: Some(image.digest.clone()),
+            ..Spec::default()
+        };
+        let template = self.inner.template(image).map_err(|why| why.to_string())?;
+        let world = self
+            .inner
+            .begin(&spec, &template)
+            .map_err(|why| why.to_string())?;
+        let mut said = Vec::new();
+        let warm_up = Command::argv(["/usr/bin/python3", "-c", WARM_UP]);
+        let code = world.exec(&warm_up, &mut |_, bytes| said.extend_from_slice(bytes));
+        if !matches!(code, Ok(0)) {
+            return Err(String::from_utf8_lossy(&said).into_owned());
+        }
+        let copied = fs::create_dir_all(onto).and_then(|()| world.copy_files(onto));
+        copied.map_err(|why| why.to_string())
+    }
+}
+
 /// A folder that worlds can pass through, as far as this program owns it, and that others cannot list.
-fn make_passable(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_passable(folder: &Path) -> io::Result<()> {
     const PASS: u32 = 0o711;
     if !folder.exists() {
         fs::create_dir_all(folder)?;
@@ -200,7 +251,7 @@ fn make_passable(folder: &Path) -> io::Result<()> {
 }
 
 /// The agent's program.
-static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+pub(crate) static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
 impl Inner {
     fn forget(&self, id: &str) {
@@ -240,7 +291,7 @@ impl Inner {
         let mut hash = Sha256::new();
         for part in [
             image.digest.as_str(),
-            world::KERNEL,
+            crate::talk::KERNEL,
             &sys::kernel_release(),
             env!("CARGO_PKG_VERSION"),
         ] {

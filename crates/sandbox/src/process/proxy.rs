@@ -14,11 +14,11 @@ use super::sys;
 use crate::network::Names;
 
 /// Where it listens in a world.
-pub(super) const PORT: u16 = 61_080;
+pub(crate) const PORT: u16 = 61_080;
 /// How programs are told of it.
-pub(super) const URL: &str = "http://127.0.0.1:61080";
+pub(crate) const URL: &str = "http://127.0.0.1:61080";
 /// The variables that tell them, and those that say where not to use it.
-pub(super) const VARIABLES: [(&str, &str); 6] = [
+pub(crate) const VARIABLES: [(&str, &str); 6] = [
     ("http_proxy", URL),
     ("https_proxy", URL),
     ("HTTP_PROXY", URL),
@@ -34,10 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STACK: usize = 128 << 10;
 
 /// Answers a world's requests until it is dropped.
-pub(super) struct Proxy(TcpListener);
+pub(crate) struct Proxy(TcpListener);
 
 impl Proxy {
-    pub(super) fn start(listener: OwnedFd, names: Names) -> io::Result<Self> {
+    pub(crate) fn start(listener: OwnedFd, names: Names) -> io::Result<Self> {
         let listener = TcpListener::from(listener);
         let (accepting, names) = (listener.try_clone()?, Arc::new(names));
         let accept = move || {

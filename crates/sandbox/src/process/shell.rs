@@ -22,7 +22,7 @@ use crate::model::Spec;
 use crate::wire::{Put, kind};
 
 /// The first of the host's user numbers that worlds see as 0 and up.
-pub(super) const FIRST_USER: u32 = 0x7000_0000;
+pub(crate) const FIRST_USER: u32 = 0x7000_0000;
 /// How many they see.
 pub(super) const USERS: u32 = 65_536;
 /// What a world may do within its own namespaces, and nowhere else: owning, changing and moving among

@@ -9,7 +9,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use libc::{c_int, c_long, c_void};
 
@@ -162,6 +164,33 @@ pub(super) fn start(
         pid: pid as i32,
         handle: unsafe { OwnedFd::from_raw_fd(handle) },
     })
+}
+
+/// Has a program that is to be started find these descriptors from number 3 on, and end when the thread that
+/// starts it does.
+pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
+    const FIRST: RawFd = 3;
+    const ABOVE: RawFd = 64;
+    const MOST: usize = 16;
+    let give = move || {
+        // Out of the way first: a number may be both a source and a target.
+        let mut high = [-1; MOST];
+        for (place, fd) in high.iter_mut().zip(&descriptors) {
+            // SAFETY: an open descriptor and plain numbers, as in the two calls below; this runs in a copy
+            // of one thread of possibly many, and makes system calls only.
+            *place =
+                check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) }.into())?
+                    as RawFd;
+        }
+        for (at, fd) in high.into_iter().take_while(|fd| *fd >= 0).enumerate() {
+            // SAFETY: see above.
+            check(unsafe { libc::dup2(fd, FIRST + at as RawFd) }.into())?;
+        }
+        // SAFETY: see above.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+    };
+    // SAFETY: what runs before the program is the closure above.
+    unsafe { command.pre_exec(give) };
 }
 
 /// Sends all bytes, and the descriptors with the first of them.
@@ -366,7 +395,7 @@ pub(super) fn waiting(fd: &OwnedFd) -> io::Result<usize> {
 }
 
 /// Reads another process's memory; gives how much could be read.
-pub(super) fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -722,26 +751,26 @@ pub(super) fn stop_listening(listener: &std::net::TcpListener) {
 }
 
 /// Lets every other thread go before this one.
-pub(super) fn be_modest() {
+pub(crate) fn be_modest() {
     const NICE: c_int = 10;
     // SAFETY: plain numbers; the thread that asks is meant. Without it, all is only slower.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 /// Whether this process is the machine's administrator.
-pub(super) fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     // SAFETY: it cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
 /// This process's user and group.
-pub(super) fn identity() -> (u32, u32) {
+pub(crate) fn identity() -> (u32, u32) {
     // SAFETY: they cannot fail.
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
 /// The kernel's release.
-pub(super) fn kernel_release() -> String {
+pub(crate) fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .unwrap_or_default()
         .trim()
@@ -762,7 +791,7 @@ pub(super) fn landlock_version() -> i32 {
 }
 
 /// A new file that only its owner may read: it will hold a world's memory.
-pub(super) fn private_file(at: &Path) -> io::Result<File> {
+pub(crate) fn private_file(at: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     File::options()
         .write(true)

@@ -1,6 +1,5 @@
 //! One world of this backend.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -8,14 +7,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::capture::{self, Failure};
-use super::link::{Call, Event, gone};
 use super::pager::{self, Draft, Memory, Pager};
 use super::proxy::{self, Proxy};
 use super::shell::{Shell, UPPER, file_sizes, fresh, put_limit};
@@ -23,50 +21,17 @@ use super::store::{DISK, PAGES, PLAN, Pages, Store, Stored};
 use super::{Inner, disk, sys};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::fault::Fault;
-use crate::limits::{
-    APPETITE, DISK_MIB, ENDING, ENDING_POLL, GRACE, HEARTBEAT, MAX_CODE, MAX_DISK_LAYERS, MAX_FILE,
-    MAX_NAME, MAX_UNTAKEN, START,
-};
-use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
+use crate::limits::{DISK_MIB, ENDING, ENDING_POLL, MAX_DISK_LAYERS, MAX_NAME, START};
+use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats};
 use crate::network::Names;
+use crate::talk::{Kept, Talk};
 use crate::wire::{self, Put, kind};
-use crate::{Output, Running, Said, Sandbox};
-
-/// The interpreter's program: what every cell goes through.
-pub(super) const KERNEL: &str = include_str!("../../kernel/kernel.py");
-/// Where it stands in a world.
-const KERNEL_PATH: &str = "/usr/lib/worldline-kernel.py";
-/// Modules that are loaded before the first cell.
-const PRELOAD: &str = "numpy pandas matplotlib.pyplot";
-/// What a command's exit code is when its time was over.
-const TIMED_OUT: i32 = 124;
-/// What it is when its caller went away.
-const CANCELLED: i32 = 137;
-
-const ENVIRONMENT: [&str; 7] = [
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME=/root",
-    "USER=root",
-    "LANG=C.UTF-8",
-    "TERM=xterm-256color",
-    "OPENBLAS_NUM_THREADS=1",
-    "OMP_NUM_THREADS=1",
-];
-/// For the interpreter alone. It must be one thread without registered restartable sequences: that is
-/// what its image can hold.
-const KERNEL_ENVIRONMENT: [&str; 4] = [
-    "MPLBACKEND=Agg",
-    "PYTHONUNBUFFERED=1",
-    "PYTHONDONTWRITEBYTECODE=1",
-    "GLIBC_TUNABLES=glibc.pthread.rseq=0",
-];
-/// Runs a line, and writes the folder and the exported variables to descriptor 9 when it ends.
-const LINE: &str =
-    r#"trap '{ pwd -P | tr -d "\n"; printf "\0"; env -0; } >&9 2>/dev/null' EXIT; eval "$1" 9>&-"#;
+use crate::{Output, Running, Sandbox};
 
 pub(super) struct World {
     inner: Arc<Inner>,
     shell: Shell,
+    talk: Talk,
     spec: Spec,
     /// What its disk holds, in MiB: what it was made with, or another size since.
     disk_mib: AtomicU32,
@@ -78,17 +43,10 @@ pub(super) struct World {
     interpreter: Mutex<Interpreter>,
     /// Its way out, if it has one.
     proxy: Mutex<Option<Proxy>>,
-    /// One cell after the other.
-    cells: Mutex<()>,
-    /// Held while files are written from outside, and while the disk is copied.
-    files: Mutex<()>,
-    kept: Mutex<Kept>,
     /// Copies of the interpreter whose memory is being written.
     copies: Arc<Copies>,
     /// Memory of snapshots that it maps since before that was written.
     early: pager::Held,
-    paused: AtomicBool,
-    ended: AtomicBool,
     branches: AtomicU64,
 }
 
@@ -227,13 +185,6 @@ impl From<Failure> for SnapshotError {
     }
 }
 
-/// What the shell keeps from line to line.
-#[derive(Clone)]
-struct Kept {
-    folder: String,
-    environment: Vec<String>,
-}
-
 #[derive(Clone, Copy)]
 struct Interpreter {
     /// Its number on this host.
@@ -306,7 +257,7 @@ impl World {
         );
         world.closed.clone_from(&from.snapshot.closed);
         if !from.template {
-            *lock(&world.kept) = Kept {
+            *lock(&world.talk.kept) = Kept {
                 folder: from.folder.clone(),
                 environment: from.environment.clone(),
             };
@@ -330,7 +281,7 @@ impl World {
     fn open_network(&self) -> io::Result<()> {
         let listed = self.spec.network.as_deref().unwrap_or_default();
         let names = Names::parse(listed).map_err(io::Error::other)?;
-        let mut kept = lock(&self.kept);
+        let mut kept = lock(&self.talk.kept);
         let told = proxy::VARIABLES.map(|(name, value)| format!("{name}={value}"));
         kept.environment.retain(|one| !told.contains(one));
         if listed.is_empty() {
@@ -422,6 +373,7 @@ impl World {
     ) -> Self {
         Self {
             inner: Arc::clone(inner),
+            talk: Talk::new(shell.id.clone(), Arc::clone(&shell.link)),
             shell,
             spec: spec.clone(),
             disk_mib: AtomicU32::new(spec.disk_mib),
@@ -434,41 +386,20 @@ impl World {
                 loaded: false,
             }),
             proxy: Mutex::default(),
-            cells: Mutex::default(),
-            files: Mutex::default(),
-            kept: Mutex::new(Kept {
-                folder: "/root".into(),
-                environment: ENVIRONMENT.map(str::to_owned).to_vec(),
-            }),
             copies: Arc::default(),
             early: Arc::default(),
-            paused: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
             branches: AtomicU64::new(0),
         }
     }
 
     fn start_interpreter(&self) -> io::Result<()> {
-        let preload = format!("WORLDLINE_PRELOAD={PRELOAD}");
-        let environment = ENVIRONMENT
-            .iter()
-            .chain(&KERNEL_ENVIRONMENT)
-            .copied()
-            .chain([preload.as_str()]);
-        let program = Put::default()
-            .bytes(KERNEL_PATH)
-            .u32(0o644)
-            .u32(1)
-            .bytes(KERNEL);
-        self.shell.link.ask(kind::WRITE, &program.0, &[])?;
-        let call = spawn(
-            ["/usr/bin/python3", KERNEL_PATH],
-            environment,
-            "/root",
-            None,
-        );
-        let (answer, _) = self.shell.link.ask(kind::KERNEL, &call, &[])?;
+        let answer = self.talk.start_interpreter()?;
         self.meet(&answer, false)
+    }
+
+    fn first_answer(&self, spec: &Spec) -> Result<(), CreateError> {
+        let networked = lock(&self.proxy).is_some();
+        self.talk.first_answer(spec, networked, START)
     }
 
     /// Finds the interpreter among this host's processes: the agent knows it by its number inside.
@@ -491,68 +422,6 @@ impl World {
             }
         }
         Err(io::Error::other("it ended at once"))
-    }
-
-    /// Gives the interpreter its own randomness; with the answer it has shown that it runs.
-    fn first_answer(&self, spec: &Spec) -> Result<(), CreateError> {
-        let io = |source| CreateError::Io {
-            doing: "talking to the interpreter",
-            source,
-        };
-        let seed = match spec.seed {
-            Some(seed) => seed,
-            None => random().map_err(io)?,
-        };
-        let networked = lock(&self.proxy).is_some();
-        let told: BTreeMap<&str, &str> = proxy::VARIABLES.into_iter().collect();
-        let message = serde_json::json!({
-            "op": "reseed", "seed": seed, "networked": networked, "variables": told,
-        });
-        let message = message.to_string();
-        let call = self
-            .shell
-            .link
-            .call(kind::CELL, message.as_bytes(), &[])
-            .map_err(io)?;
-        let until = Instant::now() + START;
-        let mut said = String::new();
-        loop {
-            match call.next(Some(until)).map_err(io)? {
-                Event::Result(_) => return Ok(()),
-                Event::Output(_, bytes) => said.push_str(&String::from_utf8_lossy(&bytes)),
-                Event::KernelEnded(code) => {
-                    return Err(CreateError::Interpreter(format!(
-                        "it ended with code {code}: {}",
-                        said.trim_end()
-                    )));
-                }
-                Event::Failed(why) => {
-                    return Err(CreateError::Interpreter(format!(
-                        "{why}: {}",
-                        said.trim_end()
-                    )));
-                }
-                Event::Gone => return Err(io(gone())),
-                Event::Done(..) | Event::Exit { .. } | Event::Taken(_) => {}
-            }
-        }
-    }
-
-    fn check(&self) -> Result<(), ExecError> {
-        if self.ended.load(Ordering::Acquire) {
-            return Err(ExecError::Gone(self.shell.id.clone()));
-        }
-        if self.paused.load(Ordering::Acquire) {
-            return Err(ExecError::Paused(self.shell.id.clone()));
-        }
-        Ok(())
-    }
-
-    fn check_files(&self) -> Result<(), FileError> {
-        self.check().map_err(|error| match error {
-            ExecError::Paused(id) => FileError::Paused(id),
-            _ => FileError::Gone(self.shell.id.clone()),
-        })
     }
 
     /// Why the interpreter ended, and a new one in its place.
@@ -578,57 +447,6 @@ impl World {
                 why: format!("{why}; a new one does not start: {error}"),
             },
         }
-    }
-
-    /// Checks a command; gives the call that starts it, and whether it is a line for the shell.
-    fn prepare(
-        &self,
-        command: &Command,
-        terminal: Option<(u32, u32)>,
-    ) -> Result<(Vec<u8>, bool), ExecError> {
-        let words = command.argv.iter().chain(
-            command
-                .environment
-                .iter()
-                .flat_map(|(name, value)| [name, value]),
-        );
-        let size: usize = words.clone().map(String::len).sum();
-        if size > MAX_CODE {
-            return Err(ExecError::TooLong(size));
-        }
-        if command.argv.first().is_none_or(String::is_empty)
-            || words.clone().any(|word| word.contains('\0'))
-        {
-            return Err(ExecError::NoCommand);
-        }
-        self.check()?;
-        let line = command.argv.len() == 1;
-        let kept = lock(&self.kept).clone();
-        let variables = command
-            .environment
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let environment: Vec<String> = kept.environment.iter().cloned().chain(variables).collect();
-        let payload = if line {
-            spawn(
-                ["/bin/bash", "-c", LINE, "bash", &command.argv[0]],
-                &environment,
-                &kept.folder,
-                terminal,
-            )
-        } else {
-            spawn(&command.argv, &environment, &kept.folder, terminal)
-        };
-        Ok((payload, line))
-    }
-
-    fn running(&self, kind: u8, payload: &[u8]) -> io::Result<InWorld> {
-        Ok(InWorld {
-            world: self.shell.id.clone(),
-            call: self.shell.link.call(kind, payload, &[])?,
-            untaken: Mutex::new(Some(0)),
-            taken: Condvar::new(),
-        })
     }
 
     /// Everything but the agent and the interpreter that runs here, by name.
@@ -674,11 +492,11 @@ impl World {
         template: bool,
     ) -> Result<Snapshot, SnapshotError> {
         let io = |doing| move |source| SnapshotError::Io { doing, source };
-        if self.ended.load(Ordering::Acquire) {
+        if self.talk.has_ended() {
             return Err(SnapshotError::Gone(self.shell.id.clone()));
         }
         // While its folder is copied, nobody writes into the world from outside.
-        let _files = lock(&self.files);
+        let _files = lock(&self.talk.files);
         let others = self.others_that_stay();
         if !others.is_empty() {
             return Err(SnapshotError::Processes(others));
@@ -686,7 +504,7 @@ impl World {
         let store = &self.inner.store;
         let folder = store.path(id);
         make_folder(&folder, &self.shell.folder.join(UPPER)).map_err(io("making a folder"))?;
-        let kept = lock(&self.kept).clone();
+        let kept = lock(&self.talk.kept).clone();
         let snapshot = Snapshot {
             id: id.to_owned(),
             name: name.map(str::to_owned),
@@ -750,6 +568,11 @@ impl World {
         disk::size(&self.shell.folder.join(UPPER))
     }
 
+    /// Copies what the world has written.
+    pub(super) fn copy_files(&self, onto: &Path) -> io::Result<()> {
+        disk::lay_over(&self.shell.folder.join(UPPER), onto).map(drop)
+    }
+
     pub(super) fn disk_limit(&self) -> u64 {
         u64::from(self.disk_mib.load(Ordering::Acquire)) << 20
     }
@@ -774,88 +597,12 @@ impl Sandbox for World {
     }
 
     fn run(&self, cell: &Cell, output: Output) -> Result<Outcome, ExecError> {
-        if cell.code.len() > MAX_CODE {
-            return Err(ExecError::TooLong(cell.code.len()));
-        }
-        let _one = lock(&self.cells);
-        self.check()?;
-        let message = serde_json::json!({ "op": "cell", "code": cell.code }).to_string();
-        let call = self.shell.link.call(kind::CELL, message.as_bytes(), &[])?;
-        let until = cell.timeout.map(|timeout| Instant::now() + timeout);
-        let mut interrupted: Option<Instant> = None;
-        loop {
-            match call.next(Some(Instant::now() + HEARTBEAT)) {
-                Ok(Event::Output(stream, bytes)) => output(which(stream), &bytes),
-                Ok(Event::Result(json)) => {
-                    let parsed = serde_json::from_slice(&json);
-                    return parsed.map_err(|error| {
-                        io::Error::other(format!("the interpreter's answer: {error}")).into()
-                    });
-                }
-                Ok(Event::KernelEnded(code)) => return Err(self.replace_interpreter(code)),
-                Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
-                Ok(Event::Gone) => return Err(ExecError::Gone(self.shell.id.clone())),
-                Ok(Event::Done(..) | Event::Exit { .. } | Event::Taken(_)) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-                Err(error) => return Err(error.into()),
-            }
-            let over =
-                until.is_some_and(|until| Instant::now() >= until) || cell.cancel.is_cancelled();
-            match interrupted {
-                None if over => {
-                    call.signal(libc::SIGINT)?;
-                    interrupted = Some(Instant::now());
-                }
-                // Code that catches interrupts cannot be stopped in any gentler way.
-                Some(since) if since.elapsed() > GRACE => call.signal(libc::SIGKILL)?,
-                _ => {}
-            }
-        }
+        self.talk
+            .run(cell, output, |code| self.replace_interpreter(code))
     }
 
     fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError> {
-        let (payload, line) = self.prepare(command, None)?;
-        let call = self.shell.link.call(kind::SPAWN, &payload, &[])?;
-        for part in command.input.chunks(wire::CHUNK) {
-            self.shell.link.tell(kind::STDIN, call.number, part, &[])?;
-        }
-        self.shell.link.tell(kind::STDIN, call.number, &[], &[])?;
-        let until = command.timeout.map(|timeout| Instant::now() + timeout);
-        let mut verdict = None;
-        loop {
-            match call.next(Some(Instant::now() + HEARTBEAT)) {
-                Ok(Event::Output(stream, bytes)) => output(which(stream), &bytes),
-                Ok(Event::Exit {
-                    code,
-                    folder,
-                    environment,
-                }) => {
-                    if line && !folder.is_empty() && command.environment.is_empty() {
-                        let ours =
-                            |one: &String| !one.starts_with("_=") && !one.starts_with("SHLVL=");
-                        *lock(&self.kept) = Kept {
-                            folder,
-                            environment: environment.into_iter().filter(ours).collect(),
-                        };
-                    }
-                    return Ok(verdict.unwrap_or(code));
-                }
-                Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
-                Ok(Event::Gone) => return Err(ExecError::Gone(self.shell.id.clone())),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-                Err(error) => return Err(error.into()),
-            }
-            if verdict.is_none() {
-                let over = until.is_some_and(|until| Instant::now() >= until);
-                verdict = over
-                    .then_some(TIMED_OUT)
-                    .or_else(|| command.cancel.is_cancelled().then_some(CANCELLED));
-                if verdict.is_some() {
-                    call.signal(libc::SIGKILL)?;
-                }
-            }
-        }
+        self.talk.exec(command, output)
     }
 
     fn begin(
@@ -863,74 +610,23 @@ impl Sandbox for World {
         command: &Command,
         terminal: Option<(u32, u32)>,
     ) -> Result<Box<dyn Running>, ExecError> {
-        let (payload, _) = self.prepare(command, terminal)?;
-        let running = self.running(kind::SPAWN, &payload)?;
-        if !command.input.is_empty() {
-            running.write(&command.input)?;
-        }
-        Ok(Box::new(running))
+        self.talk.begin(command, terminal)
     }
 
     fn sftp(&self) -> Result<Box<dyn Running>, ExecError> {
-        self.check()?;
-        let folder = lock(&self.kept).folder.clone();
-        let running = self.running(kind::SFTP, &Put::default().bytes(folder).0)?;
-        Ok(Box::new(running))
+        self.talk.sftp()
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
-        let io = |source| FileError::Io {
-            path: path.into(),
-            source,
-        };
-        self.check_files()?;
-        let call = self
-            .shell
-            .link
-            .call(kind::READ, &Put::default().bytes(path).0, &[])
-            .map_err(io)?;
-        let mut all = Vec::new();
-        loop {
-            match call.next(None).map_err(io)? {
-                Event::Output(_, bytes) => all.extend(bytes),
-                Event::Done(..) => return Ok(all),
-                Event::Failed(why) => return Err(io(io::Error::other(why))),
-                _ => return Err(FileError::Gone(self.shell.id.clone())),
-            }
-            if all.len() > MAX_FILE {
-                return Err(FileError::TooLong { path: path.into() });
-            }
-        }
+        self.talk.read(path)
     }
 
     fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
-        let io = |source| FileError::Io {
-            path: path.into(),
-            source,
-        };
-        self.check_files()?;
-        if bytes.len() > MAX_FILE {
-            return Err(FileError::TooLong { path: path.into() });
-        }
-        let _files = lock(&self.files);
-        let mut parts = bytes.chunks(wire::CHUNK);
-        let first = parts.next().unwrap_or_default();
-        for (at, part) in std::iter::once(first).chain(parts).enumerate() {
-            let payload = Put::default()
-                .bytes(path)
-                .u32(mode & 0o7777)
-                .u32((at == 0).into())
-                .bytes(part);
-            self.shell
-                .link
-                .ask(kind::WRITE, &payload.0, &[])
-                .map_err(io)?;
-        }
-        Ok(())
+        self.talk.write(path, mode, bytes)
     }
 
     fn connect(&self, port: u16) -> Result<TcpStream, ExecError> {
-        self.check()?;
+        self.talk.check()?;
         let (_, socket) =
             self.shell
                 .link
@@ -941,7 +637,7 @@ impl Sandbox for World {
     }
 
     fn pause(&self) -> Result<(), ExecError> {
-        if self.ended.load(Ordering::Acquire) {
+        if self.talk.has_ended() {
             return Err(ExecError::Gone(self.shell.id.clone()));
         }
         if !self.shell.group.freeze(true)? {
@@ -949,16 +645,16 @@ impl Sandbox for World {
                 io::Error::other("this host has no control group that could stop a world").into(),
             );
         }
-        self.paused.store(true, Ordering::Release);
+        self.talk.paused.store(true, Ordering::Release);
         Ok(())
     }
 
     fn resume(&self) -> Result<(), ExecError> {
-        if self.ended.load(Ordering::Acquire) {
+        if self.talk.has_ended() {
             return Err(ExecError::Gone(self.shell.id.clone()));
         }
         self.shell.group.freeze(false)?;
-        self.paused.store(false, Ordering::Release);
+        self.talk.paused.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -967,7 +663,7 @@ impl Sandbox for World {
         if name.is_some_and(|name| name.is_empty() || name.chars().count() > MAX_NAME) {
             return Err(SnapshotError::Name);
         }
-        let paused = self.paused.load(Ordering::Acquire);
+        let paused = self.talk.paused.load(Ordering::Acquire);
         if paused {
             // A frozen process does not answer its tracer.
             self.shell
@@ -990,7 +686,7 @@ impl Sandbox for World {
     }
 
     fn resize_disk(&self, mib: u32) -> Result<(), ResizeError> {
-        if self.ended.load(Ordering::Acquire) {
+        if self.talk.has_ended() {
             return Err(ResizeError::Gone(self.shell.id.clone()));
         }
         if !DISK_MIB.contains(&mib) {
@@ -1018,13 +714,13 @@ impl Sandbox for World {
             spec.network.clone_from(&self.spec.network);
         }
         let io = |doing| move |source| CreateError::Io { doing, source };
-        let _files = lock(&self.files);
+        let _files = lock(&self.talk.files);
         self.shell
             .group
             .freeze(true)
             .map_err(io("stopping the world"))?;
         let next = self.rebooted(&spec);
-        if !self.paused.load(Ordering::Acquire) || next.is_ok() {
+        if !self.talk.paused.load(Ordering::Acquire) || next.is_ok() {
             self.shell
                 .group
                 .freeze(false)
@@ -1054,7 +750,7 @@ impl Sandbox for World {
     }
 
     fn destroy(&self) {
-        if !self.ended.swap(true, Ordering::AcqRel) {
+        if !self.talk.ended.swap(true, Ordering::AcqRel) {
             // What was kept of it is kept whole.
             self.copies.wait_until_gone();
             lock(&self.proxy).take();
@@ -1080,160 +776,8 @@ fn make_folder(folder: &Path, like: &Path) -> io::Result<()> {
     lchown(folder.join(DISK), Some(meta.uid()), Some(meta.gid()))
 }
 
-/// Something that runs in a world of this backend.
-struct InWorld {
-    world: String,
-    call: Call,
-    /// Bytes of its input that it has not taken; none once it has ended.
-    untaken: Mutex<Option<usize>>,
-    taken: Condvar,
-}
-
-impl InWorld {
-    fn take(&self, count: usize) {
-        if let Some(untaken) = &mut *lock(&self.untaken) {
-            *untaken = untaken.saturating_sub(count);
-        }
-        self.taken.notify_all();
-    }
-
-    /// Nobody waits for one that has ended.
-    fn end(&self) {
-        *lock(&self.untaken) = None;
-        self.taken.notify_all();
-    }
-
-    /// Waits until it has taken nearly all that it was given. Gives false for one that takes nothing more.
-    fn is_hungry(&self) -> Result<bool, ExecError> {
-        let mut untaken = lock(&self.untaken);
-        while let Some(before) = *untaken {
-            if before < MAX_UNTAKEN {
-                return Ok(true);
-            }
-            let (after, waited) = self
-                .taken
-                .wait_timeout(untaken, APPETITE)
-                .unwrap_or_else(PoisonError::into_inner);
-            untaken = after;
-            if waited.timed_out() && *untaken == Some(before) {
-                return Err(io::Error::other("the command does not read its input").into());
-            }
-        }
-        Ok(false)
-    }
-}
-
-impl Running for InWorld {
-    fn write(&self, bytes: &[u8]) -> Result<(), ExecError> {
-        let tell = |part: &[u8]| {
-            self.call
-                .link
-                .tell(kind::STDIN, self.call.number, part, &[])
-        };
-        if bytes.is_empty() {
-            return Ok(tell(&[])?);
-        }
-        for part in bytes.chunks(wire::CHUNK) {
-            if !self.is_hungry()? {
-                return Ok(());
-            }
-            if let Some(untaken) = &mut *lock(&self.untaken) {
-                *untaken += part.len();
-            }
-            tell(part)?;
-        }
-        Ok(())
-    }
-
-    fn resize(&self, rows: u32, columns: u32) -> Result<(), ExecError> {
-        let size = Put::default().u32(rows).u32(columns);
-        Ok(self
-            .call
-            .link
-            .tell(kind::RESIZE, self.call.number, &size.0, &[])?)
-    }
-
-    fn signal(&self, signal: i32) -> Result<(), ExecError> {
-        Ok(self.call.signal(signal)?)
-    }
-
-    fn next(&self, within: Duration) -> Result<Option<Said>, ExecError> {
-        let until = Instant::now() + within;
-        loop {
-            match self.call.next(Some(until)) {
-                Ok(Event::Output(stream, bytes)) => {
-                    return Ok(Some(Said::Bytes(which(stream), bytes)));
-                }
-                Ok(Event::Exit { code, .. }) => {
-                    self.end();
-                    return Ok(Some(Said::Ended(code)));
-                }
-                Ok(Event::Failed(why)) => {
-                    self.end();
-                    return Err(io::Error::other(why).into());
-                }
-                Ok(Event::Gone) => {
-                    self.end();
-                    return Err(ExecError::Gone(self.world.clone()));
-                }
-                Ok(Event::Taken(count)) => self.take(count as usize),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl Drop for InWorld {
-    fn drop(&mut self) {
-        // As a line that hangs up would; what ignores that is ended.
-        for signal in [libc::SIGHUP, libc::SIGKILL] {
-            let _ = self.call.signal(signal);
-        }
-    }
-}
-
-/// A call that starts a command, at a terminal of some rows and columns or without one.
-fn spawn<A: AsRef<str>, E: AsRef<str>>(
-    argv: impl IntoIterator<Item = A>,
-    environment: impl IntoIterator<Item = E>,
-    folder: &str,
-    terminal: Option<(u32, u32)>,
-) -> Vec<u8> {
-    let own = |one: &str| one.to_owned();
-    let argv: Vec<String> = argv.into_iter().map(|one| own(one.as_ref())).collect();
-    let environment: Vec<String> = environment
-        .into_iter()
-        .map(|one| own(one.as_ref()))
-        .collect();
-    let (rows, columns) = terminal.unwrap_or_default();
-    Put::default()
-        .list(argv)
-        .list(environment)
-        .bytes(folder)
-        .u32(terminal.is_some().into())
-        .u32(rows)
-        .u32(columns)
-        .0
-}
-
-fn which(stream: u8) -> Stream {
-    if stream == 2 {
-        Stream::Error
-    } else {
-        Stream::Out
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn children(pid: i32) -> io::Result<Vec<i32>> {

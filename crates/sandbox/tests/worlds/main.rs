@@ -5,6 +5,7 @@ mod branches;
 mod cells;
 mod escapes;
 mod faults;
+mod machines;
 mod network;
 mod shell;
 mod snapshots;
@@ -65,8 +66,9 @@ fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
         faults::PROMISES,
         network::PROMISES,
     ];
+    let promises = promises.concat();
+    let machines = machines::trials(&promises);
     let mut trials: Vec<Trial> = promises
-        .concat()
         .into_iter()
         .map(|(name, promise)| {
             let here = backend.clone();
@@ -103,6 +105,7 @@ fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
             },
         ));
     }
+    trials.extend(machines);
     trials
 }
 
@@ -115,7 +118,7 @@ fn lacking(backend: &dyn Backend, name: &str) -> Option<String> {
         .map(|one| one.note)
 }
 
-fn trial(name: &str, ignored: bool, run: impl FnOnce() + Send + 'static) -> Trial {
+pub(crate) fn trial(name: &str, ignored: bool, run: impl FnOnce() + Send + 'static) -> Trial {
     let run = || {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();

@@ -1,0 +1,262 @@
+//! What a virtual machine is begun from: a kernel with the modules it needs, of a Debian package, and the
+//! root of an image as a disk.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use super::{Apt, Image, ImageError, Images, erofs, hash, io_error, output, unpack};
+
+/// The kernel for clouds: it has all that a machine of ours has, and little else.
+const PACKAGE: &str = "linux-image-6.1.0-50-cloud-amd64";
+const VERSION: &str = "6.1.176-1";
+const PACKAGE_SHA256: &str = "efe19f605b6f54a8352e68d85a629abb2d30b72a085faef603a9152590baa791";
+/// Changes when what is done with the kernel or the image changes.
+const RECIPE: &str = "1";
+/// What the agent needs before it has a root; what these need comes first.
+const MODULES: [&str; 5] = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "erofs",
+    "overlay",
+];
+/// The name of an image's disk, beside its root.
+const DISK: &str = "disk.erofs";
+
+/// What machines are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The kernel, as an ELF program.
+    pub kernel: PathBuf,
+    /// Its modules, in the order in which they are loaded.
+    pub modules: Vec<PathBuf>,
+    /// The image's root as a disk that is only read.
+    pub disk: PathBuf,
+    /// Names all of it: another digest is another machine.
+    pub digest: String,
+}
+
+impl Images {
+    /// The kernel and the disk of an image, if they have been built.
+    pub fn machine(&self, image: &Image) -> Option<Machine> {
+        let kernel = self.folder.join(kernel_name());
+        let disk = image.root.with_file_name(DISK);
+        let mut modules: Vec<PathBuf> = fs::read_dir(kernel.join("modules"))
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        modules.sort();
+        let hash = Sha256::new()
+            .chain_update(kernel_name())
+            .chain_update(&image.digest);
+        disk.exists().then(|| Machine {
+            kernel: kernel.join("vmlinux"),
+            modules,
+            disk,
+            digest: format!("{:.32x}", hash.finalize()),
+        })
+    }
+
+    /// Builds what machines of an image need, as far as it is not there. `above` lies over the image's root:
+    /// what a start of the interpreter would otherwise make each time.
+    pub fn build_machine(
+        &self,
+        image: &Image,
+        above: Option<&Path>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Machine, ImageError> {
+        if let Some(machine) = self.machine(image) {
+            return Ok(machine);
+        }
+        let kernel = self.folder.join(kernel_name());
+        if !kernel.exists() {
+            let work = self.folder.join(format!(".kernel-{}", std::process::id()));
+            let built = build_kernel(&work, &kernel, progress);
+            let _ = fs::remove_dir_all(&work);
+            built?;
+        }
+        let disk = image.root.with_file_name(DISK);
+        if !disk.exists() {
+            progress("writing the image's disk");
+            let writing = io_error("writing the image's disk");
+            let part = disk.with_extension(format!("part-{}", std::process::id()));
+            let layers: Vec<PathBuf> = above
+                .map(Path::to_owned)
+                .into_iter()
+                .chain([image.root.clone()])
+                .collect();
+            let written = erofs::write(&layers, &part).and_then(|()| fs::rename(&part, &disk));
+            let _ = fs::remove_file(&part);
+            written.map_err(writing)?;
+        }
+        self.machine(image)
+            .ok_or_else(|| ImageError::Unknown(image.name.clone()))
+    }
+}
+
+fn kernel_name() -> String {
+    let hash = Sha256::digest(format!("{RECIPE} {PACKAGE_SHA256}"));
+    format!("kernel-{:.16}", format!("{hash:x}"))
+}
+
+/// Downloads the package, and puts the kernel and its modules in their place.
+fn build_kernel(
+    work: &Path,
+    place: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), ImageError> {
+    for program in ["apt-get", "dpkg-deb", "tar"] {
+        if !crate::bench::on_path(program) {
+            return Err(ImageError::NoProgram(program));
+        }
+    }
+    let apt = Apt::new(work).map_err(io_error("preparing apt"))?;
+    progress("downloading the kernel");
+    apt.run("apt-get update", &["update", "-q"])?;
+    let wanted = format!("{PACKAGE}={VERSION}");
+    let mut download = Command::new("apt-get");
+    download
+        .args(["download", "-q", &wanted])
+        .env("APT_CONFIG", &apt.configuration)
+        .env("LC_ALL", "C")
+        .current_dir(work);
+    output("apt-get download", &mut download)?;
+    let package = work.join(format!("{PACKAGE}_{VERSION}_amd64.deb"));
+    if hash(&package).map_err(io_error("reading the kernel's package"))? != PACKAGE_SHA256 {
+        return Err(ImageError::NotLocked { package: wanted });
+    }
+    progress("unpacking the kernel");
+    let (root, made) = (work.join("root"), work.join("made"));
+    for folder in [&root, &made.join("modules")] {
+        fs::create_dir_all(folder).map_err(io_error("making a folder"))?;
+    }
+    unpack(&package, &root)?;
+    let release = PACKAGE.trim_start_matches("linux-image-");
+    let packed = fs::read(root.join("boot").join(format!("vmlinuz-{release}")));
+    let program = extract(&packed.map_err(io_error("reading the kernel"))?)
+        .ok_or_else(|| ImageError::Kernel("it is not compressed as Debian's are (LZ4)".into()))?;
+    fs::write(made.join("vmlinux"), program).map_err(io_error("writing the kernel"))?;
+    let mut order = Vec::new();
+    for name in MODULES {
+        require(&root.join("lib/modules").join(release), name, &mut order)?;
+    }
+    for (at, module) in order.iter().enumerate() {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        let copied = fs::copy(module, made.join(format!("modules/{at:02}-{name}")));
+        copied.map_err(io_error("copying a module"))?;
+    }
+    match fs::rename(&made, place) {
+        // Another program was faster.
+        Err(_) if place.exists() => Ok(()),
+        other => other.map_err(io_error("moving the kernel")),
+    }
+}
+
+/// The ELF program inside a `bzImage` (the kernel's `Documentation/arch/x86/boot.rst`): LZ4 blocks of at
+/// most 8 MiB, each after its length, and at the end the length of it all.
+fn extract(image: &[u8]) -> Option<Vec<u8>> {
+    const SETUP_SECTORS: usize = 0x1f1;
+    const PAYLOAD: usize = 0x248;
+    const SECTOR: usize = 512;
+    const LZ4: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
+    const BLOCK: usize = 8 << 20;
+    let word = |bytes: &[u8], at: usize| {
+        Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize)
+    };
+    let start = (usize::from(*image.get(SETUP_SECTORS)?) + 1) * SECTOR + word(image, PAYLOAD)?;
+    let payload = image.get(start..)?.get(..word(image, PAYLOAD + 4)?)?;
+    let mut rest = payload.strip_prefix(&LZ4)?;
+    let mut program = Vec::new();
+    while rest.len() > size_of::<u32>() {
+        let (block, after) = rest
+            .get(size_of::<u32>()..)?
+            .split_at_checked(word(rest, 0)?)?;
+        program.extend(lz4_flex::block::decompress(block, BLOCK).ok()?);
+        rest = after;
+    }
+    (program.starts_with(b"\x7fELF") && word(rest, 0)? == program.len()).then_some(program)
+}
+
+/// Adds a module after those that it needs, as it says itself.
+fn require(folder: &Path, name: &str, order: &mut Vec<PathBuf>) -> Result<(), ImageError> {
+    let lacks = || ImageError::Kernel(format!("it has no module {name}"));
+    let file = find(folder, &format!("{}.ko", name.replace('-', "_")));
+    let file = file
+        .map_err(io_error("looking for a module"))?
+        .ok_or_else(lacks)?;
+    if order.contains(&file) {
+        return Ok(());
+    }
+    let bytes = fs::read(&file).map_err(io_error("reading a module"))?;
+    const KEY: &[u8] = b"\0depends=";
+    let at = bytes
+        .windows(KEY.len())
+        .position(|window| window == KEY)
+        .ok_or_else(lacks)?;
+    let needs = bytes[at + KEY.len()..]
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    for need in String::from_utf8_lossy(needs)
+        .split(',')
+        .filter(|need| !need.is_empty())
+    {
+        require(folder, need, order)?;
+    }
+    order.push(file);
+    Ok(())
+}
+
+fn find(folder: &Path, name: &str) -> io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find(&entry.path(), name)? {
+                return Ok(Some(found));
+            }
+        } else if entry.file_name().to_string_lossy().replace('-', "_") == name {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+/// The first root of a machine, as the kernel unpacks it: the agent and the modules (`cpio`, the form that
+/// begins with 070701).
+pub(crate) fn first_root(agent: &[u8], machine: &Machine) -> io::Result<Vec<u8>> {
+    const FOLDER: u32 = 0o40_755;
+    const PROGRAM: u32 = 0o100_755;
+    const FILE: u32 = 0o100_644;
+    let mut archive = Vec::new();
+    pack(&mut archive, "modules", FOLDER, &[]);
+    pack(&mut archive, "init", PROGRAM, agent);
+    for module in &machine.modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        pack(
+            &mut archive,
+            &format!("modules/{name}"),
+            FILE,
+            &fs::read(module)?,
+        );
+    }
+    pack(&mut archive, "TRAILER!!!", 0, &[]);
+    Ok(archive)
+}
+
+fn pack(archive: &mut Vec<u8>, name: &str, mode: u32, bytes: &[u8]) {
+    let (size, named) = (bytes.len() as u32, name.len() as u32 + 1);
+    archive.extend(b"070701");
+    for field in [0, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, named, 0] {
+        archive.extend(format!("{field:08X}").as_bytes());
+    }
+    archive.extend(name.as_bytes());
+    archive.push(0);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend(bytes);
+    archive.resize(archive.len().next_multiple_of(4), 0);
+}

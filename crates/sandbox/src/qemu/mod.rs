@@ -1,0 +1,556 @@
+//! Worlds as virtual machines of QEMU: a whole Linux each, on hosts that have no usable KVM too. How each
+//! part works stands at the top of its file: `monitor` (a QEMU process), `memory` (what machines share),
+//! `store` (what is kept), `world` (a machine that runs).
+//!
+//! A machine's kernel and the root of its image are the same for all. What it writes stays in its memory,
+//! so its memory, its devices and its processors are all there is of it. Nobody writes into a picture: each
+//! machine maps one privately, and what is told apart is what it wrote.
+
+mod memory;
+mod monitor;
+mod store;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{CreateError, StoreError};
+use crate::image::{Image, Images, machine};
+use crate::limits::DISK_MIB;
+use crate::model::{Capability, Report, Snapshot, Spec};
+use crate::process::cgroup::Hierarchies;
+use crate::process::{AGENT, make_passable, shell, sys};
+use crate::{Backend, Sandbox, Settings, talk};
+
+use monitor::{Accelerator, PROGRAM, Starter};
+use store::{Store, Stored};
+use world::World;
+
+/// Memory of a machine, in MiB: below it Linux and the interpreter have no room.
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 192..=1 << 18;
+/// Processors of a machine.
+const PROCESSORS: std::ops::RangeInclusive<u32> = 1..=32;
+/// Folder of machines that have just begun, in the folder of images.
+const TEMPLATES: &str = "machines";
+
+/// Worlds as machines. Dropping it ends them all; snapshots stay.
+pub struct Qemu {
+    inner: Arc<Inner>,
+    keeper: Option<JoinHandle<()>>,
+    reaped: crate::process::Reaped,
+}
+
+/// What machines need of their backend.
+pub(crate) struct Inner {
+    hierarchies: Hierarchies,
+    prefix: String,
+    starter: Starter,
+    accelerator: Accelerator,
+    /// The monitor's version; none where there is no monitor.
+    version: Option<String>,
+    images: Images,
+    folder: PathBuf,
+    store: Arc<Store>,
+    keep: Mutex<Option<Sender<String>>>,
+    machines: Mutex<BTreeMap<String, Arc<Made>>>,
+    worlds: Mutex<BTreeMap<String, Weak<World>>>,
+    templates: Mutex<BTreeMap<String, Arc<(Stored, store::Picture)>>>,
+    _lock: File,
+}
+
+/// The files of an image's machines, open.
+struct Made {
+    kernel: File,
+    first_root: File,
+    disk: File,
+    digest: String,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Qemu {
+    /// Opens a folder, after removing what a killed program left there.
+    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let io = |doing| move |source| StoreError::Io { doing, source };
+        for folder in [&settings.data, &settings.images] {
+            make_passable(folder).map_err(io("making the data folder"))?;
+        }
+        let data = settings
+            .data
+            .canonicalize()
+            .map_err(io("opening the data folder"))?;
+        let images = settings
+            .images
+            .canonicalize()
+            .map_err(io("opening the folder of images"))?;
+        let guard = File::create(data.join("lock")).map_err(io("opening the data folder"))?;
+        match guard.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked(data.display().to_string()));
+            }
+            Err(TryLockError::Error(source)) => return Err(io("locking the data folder")(source)),
+        }
+        let hierarchies = Hierarchies::find();
+        let digest =
+            Sha256::digest([b"qemu".as_slice(), data.as_os_str().as_encoded_bytes()].concat());
+        let prefix = format!(
+            "{:08x}",
+            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
+        );
+        let groups = hierarchies.reap(|name| name.starts_with(&prefix));
+        let (store, problems) =
+            Store::open(data.join("snapshots")).map_err(io("reading snapshots"))?;
+        let store = Arc::new(store);
+        let (keep, wanted) = channel::<String>();
+        let keeper = {
+            let store = Arc::clone(&store);
+            let work = move || {
+                sys::be_modest();
+                for id in wanted {
+                    if let Err(error) = store.keep(&id) {
+                        tracing::error!(
+                            snapshot = id,
+                            "it is not written, and lasts as long as this program: {error}"
+                        );
+                    }
+                }
+            };
+            thread::Builder::new()
+                .name("keeper".into())
+                .spawn(work)
+                .map_err(io("starting a thread"))?
+        };
+        let owner = if sys::is_root() {
+            (shell::FIRST_USER, shell::FIRST_USER)
+        } else {
+            sys::identity()
+        };
+        let inner = Inner {
+            hierarchies,
+            prefix,
+            starter: Starter::new().map_err(io("starting a thread"))?,
+            accelerator: Accelerator::Tcg,
+            version: version(),
+            images: Images::new(images.clone(), owner),
+            folder: images,
+            store,
+            keep: Mutex::new(Some(keep)),
+            machines: Mutex::default(),
+            worlds: Mutex::default(),
+            templates: Mutex::default(),
+            _lock: guard,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            keeper: Some(keeper),
+            reaped: crate::process::Reaped {
+                worlds: groups,
+                groups,
+                problems,
+            },
+        })
+    }
+
+    /// What this start removed of a former run.
+    pub fn reaped(&self) -> &crate::process::Reaped {
+        &self.reaped
+    }
+
+    /// The images that worlds can be made of.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+}
+
+/// The version of the monitor on this host, as it says it.
+fn version() -> Option<String> {
+    let said = Command::new(PROGRAM)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let line = text.lines().next()?.trim().to_owned();
+    said.status.success().then_some(line)
+}
+
+impl Inner {
+    fn forget(&self, id: &str) {
+        lock(&self.worlds).remove(id);
+    }
+
+    /// Has a snapshot written behind everyone's back.
+    fn keep(&self, id: &str) {
+        if let Some(keep) = &*lock(&self.keep) {
+            let _ = keep.send(id.to_owned());
+        }
+    }
+
+    fn stored(&self, snapshot: Snapshot, machine: &str) -> Stored {
+        let version = self.version.clone().unwrap_or_default();
+        Stored::new(
+            snapshot,
+            machine.to_owned(),
+            version,
+            self.accelerator,
+            self.processor(),
+        )
+    }
+
+    /// The processor that machines see.
+    fn processor(&self) -> String {
+        match self.accelerator {
+            Accelerator::Tcg => String::new(),
+            Accelerator::Kvm => {
+                let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+                let name = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("model name"));
+                name.unwrap_or_default()
+                    .trim_start_matches([' ', '\t', ':'])
+                    .to_owned()
+            }
+        }
+    }
+
+    /// The files of an image's machines.
+    fn machine(&self, image: &str) -> Result<Arc<Made>, CreateError> {
+        let image = self.images.find(image)?;
+        let mut machines = lock(&self.machines);
+        if let Some(made) = machines.get(&image.digest) {
+            return Ok(Arc::clone(made));
+        }
+        let parts = self.images.machine(&image).ok_or_else(|| CreateError::Monitor {
+            program: PROGRAM.into(),
+            why: "there is no kernel and no disk to begin with: `worldline image build --vm` makes them".into(),
+        })?;
+        let open = || -> io::Result<Made> {
+            let first_root = monitor::anonymous("worldline-first-root")?;
+            io::Write::write_all(&mut &first_root, &machine::first_root(AGENT, &parts)?)?;
+            Ok(Made {
+                kernel: File::open(&parts.kernel)?,
+                first_root,
+                disk: File::open(&parts.disk)?,
+                digest: self.digest(&parts.digest),
+            })
+        };
+        let made = open().map(Arc::new).map_err(|source| CreateError::Io {
+            doing: "opening the machine's kernel and disk",
+            source,
+        })?;
+        machines.insert(image.digest, Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Names all that a machine is made of.
+    fn digest(&self, parts: &str) -> String {
+        let hash = Sha256::new()
+            .chain_update(parts)
+            .chain_update(talk::KERNEL)
+            .chain_update(AGENT);
+        format!("{:.32x}", hash.finalize())
+    }
+
+    /// A machine of an image that has just begun: worlds go on from it, which takes a fraction of a second
+    /// where a start takes many. It is kept beside the images, for all programs of this host.
+    fn template(
+        self: &Arc<Self>,
+        image: &Image,
+        spec: &Spec,
+    ) -> Result<Arc<(Stored, store::Picture)>, CreateError> {
+        let made = self.machine(&image.digest)?;
+        let mut hash = Sha256::new();
+        let (mib, vcpus) = (spec.memory_mib.to_string(), spec.vcpus.to_string());
+        for part in [
+            &made.digest,
+            self.version.as_deref().unwrap_or_default(),
+            &self.processor(),
+            &mib,
+            &vcpus,
+            env!("CARGO_PKG_VERSION"),
+        ] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        let name = format!("snapshot-{:.16}", format!("{:x}", hash.finalize()));
+        let mut templates = lock(&self.templates);
+        if let Some(found) = templates.get(&name) {
+            return Ok(Arc::clone(found));
+        }
+        let io = |doing| move |source| CreateError::Io { doing, source };
+        let folder = self.folder.join(TEMPLATES);
+        fs::create_dir_all(&folder).map_err(io("making a folder"))?;
+        // One program makes it, and the others wait for that.
+        let one = File::create(folder.join("lock")).map_err(io("opening a folder"))?;
+        one.lock().map_err(io("waiting for another program"))?;
+        let (store, _) = Store::open(folder).map_err(io("reading machines"))?;
+        let found = store
+            .get(&name)
+            .map(|stored| Ok::<_, CreateError>((stored, store.picture(&name)?)));
+        let found = match found.and_then(Result::ok) {
+            Some(found) => found,
+            None => {
+                let small = Spec {
+                    seed: None,
+                    network: None,
+                    ..spec.clone()
+                };
+                let world = World::boot(self, &small, &image.digest)?;
+                let taken = world
+                    .picture(&name, None)
+                    .map_err(|error| CreateError::Interpreter(error.to_string()))?;
+                let _ = store.remove(&name);
+                store.add(taken.0.clone(), taken.1.clone());
+                if let Err(error) = store.keep(&name) {
+                    tracing::warn!("the next program has to begin this machine again: {error}");
+                }
+                taken
+            }
+        };
+        let found = Arc::new(found);
+        templates.insert(name, Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn admit(&self, world: World) -> Arc<World> {
+        let world = Arc::new(world);
+        lock(&self.worlds).insert(world.id().to_owned(), Arc::downgrade(&world));
+        world
+    }
+
+    fn living(&self) -> Vec<Arc<World>> {
+        lock(&self.worlds)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// What a branch is given: what its snapshot was, for a machine cannot be given more or less.
+    fn inherit(&self, spec: &Spec, stored: &Stored) -> Result<Spec, CreateError> {
+        let (was, usual) = (&stored.snapshot.spec, Spec::default());
+        let same = |asked: u32, was: u32, usual: u32| asked == was || asked == usual;
+        if !same(spec.memory_mib, was.memory_mib, usual.memory_mib)
+            || !same(spec.vcpus, was.vcpus, usual.vcpus)
+        {
+            return Err(CreateError::Lacks(
+                "other memory or processors than its snapshot: a machine keeps those that it began with",
+            ));
+        }
+        Ok(Spec {
+            memory_mib: was.memory_mib,
+            vcpus: was.vcpus,
+            ..spec.clone()
+        })
+    }
+
+    fn same_host(&self, stored: &Stored) -> Result<(), CreateError> {
+        let now = self.stored(stored.snapshot.clone(), &stored.machine);
+        let made = self.machine(&stored.snapshot.image)?;
+        let pairs = [
+            ("the monitor", &stored.monitor, &now.monitor),
+            ("the processor", &stored.processor, &now.processor),
+            ("the machine", &stored.machine, &made.digest),
+        ];
+        for (what, then, now) in pairs {
+            if then != now {
+                return Err(CreateError::OtherHost {
+                    id: stored.snapshot.id.clone(),
+                    what,
+                    then: then.clone(),
+                    now: now.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(spec: &Spec) -> Result<(), CreateError> {
+    let sizes = [
+        ("memory in MiB", spec.memory_mib, MEMORY_MIB),
+        ("a number of processors", spec.vcpus, PROCESSORS),
+        ("disk in MiB", spec.disk_mib, DISK_MIB),
+    ];
+    for (what, asked, allowed) in sizes {
+        if !allowed.contains(&asked) {
+            return Err(CreateError::Size {
+                what,
+                asked,
+                least: *allowed.start(),
+                most: *allowed.end(),
+            });
+        }
+    }
+    match spec.network.as_deref() {
+        None | Some([]) => Ok(()),
+        Some(_) => Err(CreateError::Lacks(
+            "way out: make it with the backend `process`, or without names to reach",
+        )),
+    }
+}
+
+impl Backend for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn report(&self) -> Report {
+        let inner = &self.inner;
+        let mut all = Vec::new();
+        let mut say = |name, present, yes: String, no: &str| {
+            all.push(Capability {
+                name,
+                present,
+                note: if present { yes } else { no.into() },
+            });
+        };
+        let version = inner.version.clone();
+        say(
+            "monitor",
+            version.is_some(),
+            version.unwrap_or_default(),
+            "no machine can be made: there is no `qemu-system-x86_64` (Debian: qemu-system-x86)",
+        );
+        let image = inner.images.find(crate::image::DEFAULT).ok();
+        let built = image.and_then(|image| inner.images.machine(&image));
+        say(
+            "kernel",
+            built.is_some(),
+            "a kernel, and the default image as a disk".into(),
+            "no machine can be made yet: `worldline image build --vm` makes what it begins with",
+        );
+        say(
+            "processor",
+            inner.accelerator == Accelerator::Kvm,
+            "machines run on the processor itself (KVM)".into(),
+            "machines run by translation (TCG), about twelve times slower",
+        );
+        say(
+            "administrator",
+            sys::is_root(),
+            "monitors run as a user of no one's".into(),
+            "monitors run as you",
+        );
+        for name in ["memory", "pids", "cpu"] {
+            let found = inner.hierarchies.version_of(name);
+            say(
+                name,
+                found.is_some(),
+                format!(
+                    "monitors are limited by control groups, version {}",
+                    found.unwrap_or_default()
+                ),
+                "monitors are not limited: a machine has its own bounds",
+            );
+        }
+        say("pause", true, "machines can be paused".into(), "");
+        say(
+            "snapshots",
+            true,
+            "of whole machines, whatever runs in them".into(),
+            "",
+        );
+        say(
+            "network",
+            false,
+            String::new(),
+            "machines have a loopback, and reach nothing else",
+        );
+        Report {
+            backend: "qemu",
+            usable: inner.version.is_some(),
+            capabilities: all,
+        }
+    }
+
+    fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        check(spec)?;
+        let image = self
+            .inner
+            .images
+            .find(spec.image.as_deref().unwrap_or(crate::image::DEFAULT))?;
+        let template = self.inner.template(&image, spec)?;
+        let world = World::restore(&self.inner, spec, &template.0, &template.1, None)?;
+        Ok(self.inner.admit(world))
+    }
+
+    fn restore(&self, snapshot: &str, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        let stored = self
+            .inner
+            .store
+            .get(snapshot)
+            .ok_or_else(|| CreateError::NoSnapshot(snapshot.into()))?;
+        let mut spec = self.inner.inherit(spec, &stored)?;
+        check(&spec)?;
+        self.inner.same_host(&stored)?;
+        // By default a branch differs from its siblings; where its snapshot's world was reproducible, it is
+        // again, and differs from them in a way that can be repeated.
+        if let (None, Some(seed)) = (spec.seed, stored.snapshot.spec.seed) {
+            let source = self
+                .inner
+                .living()
+                .into_iter()
+                .find(|world| world.id() == stored.snapshot.world);
+            let ordinal = source.map_or(0, |world| world.next_branch());
+            spec.seed = Some(crate::child_seed(seed, ordinal));
+        }
+        let picture = self.inner.store.picture(snapshot)?;
+        let world = World::restore(
+            &self.inner,
+            &spec,
+            &stored,
+            &picture,
+            Some(snapshot.to_owned()),
+        )?;
+        Ok(self.inner.admit(world))
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        self.inner.store.list()
+    }
+
+    fn persist(&self, id: &str) -> Result<Snapshot, StoreError> {
+        self.inner.store.keep(id)
+    }
+
+    fn remove_snapshot(&self, id: &str) -> Result<(), StoreError> {
+        self.inner.store.remove(id).map(drop)
+    }
+
+    fn export(&self, id: &str, to: &mut dyn io::Write) -> Result<(), StoreError> {
+        self.inner.store.export(id, to)
+    }
+
+    fn import(&self, from: &mut dyn io::Read) -> Result<Snapshot, StoreError> {
+        self.inner.store.import(from)
+    }
+
+    fn collect(&self) -> Result<u64, StoreError> {
+        // Each snapshot is whole: what is removed is gone at once.
+        Ok(0)
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        for world in self.inner.living() {
+            world.destroy();
+        }
+        lock(&self.inner.keep).take();
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! One QEMU process: how it is started, and the conversation with it (QMP, one JSON object a line).
+//!
+//! It finds everything that it needs as open descriptors, runs as a user of no one's in a control group of
+//! its own, starts no program, and ends with the thread that started it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::memory::Memory;
+use crate::process::cgroup::{Group, Hierarchies, Limits};
+use crate::process::shell::FIRST_USER;
+use crate::process::sys;
+
+/// The program.
+pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+/// How long it may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Memory that it may use beside its machine's.
+const OWN_MEMORY: u64 = 512 << 20;
+/// Its threads.
+const THREADS: u64 = 64;
+/// What is kept of what it and its machine's console say.
+const LAST_WORDS: usize = 4 << 10;
+/// Translated code that it keeps, in MiB.
+const TRANSLATED_MIB: u32 = 64;
+/// What the machine's kernel is told. A machine that ends abnormally ends its monitor too.
+const KERNEL: &str =
+    "console=ttyS0 quiet panic=-1 reboot=t mitigations=off nokaslr init_on_alloc=0 rdinit=/init";
+
+/// How instructions are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Accelerator {
+    /// By the processor.
+    Kvm,
+    /// By translation.
+    Tcg,
+}
+
+/// How a machine begins.
+pub(super) enum Begin<'a> {
+    /// With a kernel and the first root.
+    Boot { kernel: &'a File, root: &'a File },
+    /// As another stood still.
+    From(File),
+}
+
+/// What a machine is made of.
+pub(super) struct Parts<'a> {
+    pub(super) accelerator: Accelerator,
+    pub(super) vcpus: u32,
+    pub(super) mib: u32,
+    pub(super) memory: &'a Memory,
+    pub(super) disk: &'a File,
+    pub(super) begin: Begin<'a>,
+}
+
+/// A running QEMU.
+pub(super) struct Monitor {
+    pub(super) pid: i32,
+    child: Mutex<Child>,
+    qmp: Mutex<Qmp>,
+    /// Where it writes the state of its devices.
+    state: File,
+    said: Arc<Mutex<Vec<u8>>>,
+    pub(super) group: Group,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Monitor {
+    /// Starts one, in a control group of this name; gives the line to its machine's agent too.
+    pub(super) fn start(
+        starter: &Starter,
+        hierarchies: &Hierarchies,
+        name: &str,
+        parts: &Parts,
+    ) -> io::Result<(Self, UnixStream)> {
+        let group = hierarchies.create(name, limits(parts.mib, parts.vcpus))?;
+        match Self::start_in(starter, &group, parts) {
+            Ok((child, qmp, state, said, line)) => Ok((
+                Self {
+                    pid: child.id() as i32,
+                    child: Mutex::new(child),
+                    qmp: Mutex::new(qmp),
+                    state,
+                    said,
+                    group,
+                },
+                line,
+            )),
+            Err(error) => {
+                let _ = group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn start_in(
+        starter: &Starter,
+        group: &Group,
+        parts: &Parts,
+    ) -> io::Result<(Child, Qmp, File, Arc<Mutex<Vec<u8>>>, UnixStream)> {
+        let (qmp, theirs) = UnixStream::pair()?;
+        let (line, their_line) = UnixStream::pair()?;
+        let state = anonymous("worldline-devices")?;
+        let writable = File::options().write(true).open(path_of(&state))?;
+        let (said, words) = io::pipe()?;
+        let mut command = Command::new(PROGRAM);
+        let mut given: Vec<OwnedFd> = vec![
+            theirs.into(),
+            their_line.into(),
+            parts.memory.file().try_clone()?.into(),
+            parts.disk.try_clone()?.into(),
+            writable.into(),
+        ];
+        match &parts.begin {
+            Begin::Boot { kernel, root } => {
+                given.extend([kernel.try_clone()?.into(), root.try_clone()?.into()])
+            }
+            Begin::From(state) => given.push(state.try_clone()?.into()),
+        }
+        command
+            .args(arguments(parts))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(words.try_clone()?)
+            .stderr(words);
+        if sys::is_root() {
+            command.uid(FIRST_USER).gid(FIRST_USER);
+        }
+        sys::give(&mut command, given);
+        let mut child = starter.start(command)?;
+        let rest = group.admit(child.id() as i32).and_then(|()| {
+            qmp.set_read_timeout(Some(PATIENCE))?;
+            Ok((Qmp::new(qmp)?, remember(said)?))
+        });
+        match rest {
+            Ok((qmp, said)) => Ok((child, qmp, state, said, line)),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops the machine, or lets it go on.
+    pub(super) fn run(&self, go_on: bool) -> io::Result<()> {
+        lock(&self.qmp)
+            .ask(if go_on { "cont" } else { "stop" }, &json!({}))
+            .map(drop)
+    }
+
+    /// The state of all devices and processors of a stopped machine. Its memory is not among it.
+    pub(super) fn devices(&self) -> io::Result<Vec<u8>> {
+        let mut state = &self.state;
+        state.set_len(0)?;
+        io::Seek::rewind(&mut state)?;
+        let place = json!({ "filename": "/dev/fdset/2", "live": false });
+        lock(&self.qmp).ask("xen-save-devices-state", &place)?;
+        io::Seek::rewind(&mut state)?;
+        let mut bytes = Vec::new();
+        state.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The last that it or its machine's console said.
+    pub(super) fn last_words(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.said))
+            .trim()
+            .replace(['\r', '\n'], " ")
+    }
+
+    /// Whether it has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(lock(&self.child).try_wait(), Ok(None))
+    }
+
+    /// Ends it, and its machine with it.
+    pub(super) fn end(&self) -> io::Result<()> {
+        let mut child = lock(&self.child);
+        child.kill()?;
+        child.wait()?;
+        self.group.remove()
+    }
+}
+
+fn limits(mib: u32, vcpus: u32) -> Limits {
+    Limits {
+        memory_bytes: (u64::from(mib) << 20) + OWN_MEMORY,
+        processes: THREADS + u64::from(vcpus),
+        processors: vcpus + 1,
+    }
+}
+
+/// The arguments. Descriptors are numbered in the order in which they are given.
+fn arguments(parts: &Parts) -> Vec<String> {
+    let (mib, vcpus) = (parts.mib, parts.vcpus);
+    let accelerator = match parts.accelerator {
+        Accelerator::Kvm => "kvm".into(),
+        Accelerator::Tcg => {
+            let threads = if vcpus == 1 { "single" } else { "multi" };
+            format!("tcg,thread={threads},tb-size={TRANSLATED_MIB}")
+        }
+    };
+    let mut all = vec![
+        "-machine".to_owned(),
+        "pc,usb=off,vmport=off,hpet=off,smbus=off,suppress-vmdesc=on,memory-backend=memory".into(),
+        "-accel".into(),
+        accelerator,
+        "-cpu".into(),
+        "max".into(),
+        "-m".into(),
+        mib.to_string(),
+        "-smp".into(),
+        vcpus.to_string(),
+        "-object".into(),
+        format!("memory-backend-file,id=memory,size={mib}M,mem-path=/proc/self/fd/5,share=off"),
+        // What describes the form of a state is for other versions: ours is for this one alone.
+        "-global".into(),
+        "migration.send-configuration=off".into(),
+        "-chardev".into(),
+        "socket,id=qmp,fd=3".into(),
+        "-mon".into(),
+        "chardev=qmp,mode=control".into(),
+        "-chardev".into(),
+        "socket,id=line,fd=4".into(),
+        "-device".into(),
+        "virtio-serial-pci".into(),
+        "-device".into(),
+        "virtserialport,chardev=line,name=worldline".into(),
+        "-add-fd".into(),
+        "fd=6,set=1".into(),
+        "-blockdev".into(),
+        "driver=file,node-name=disk,filename=/dev/fdset/1,read-only=on,locking=off".into(),
+        "-device".into(),
+        "virtio-blk-pci,drive=disk".into(),
+        "-add-fd".into(),
+        "fd=7,set=2".into(),
+        "-chardev".into(),
+        "stdio,id=console,signal=off".into(),
+        "-serial".into(),
+        "chardev:console".into(),
+        "-sandbox".into(),
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
+    ];
+    for alone in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        all.push(alone.into());
+    }
+    all.extend(["-display".into(), "none".into()]);
+    let begin: &[&str] = match &parts.begin {
+        Begin::Boot { .. } => &[
+            "-kernel",
+            "/proc/self/fd/8",
+            "-initrd",
+            "/proc/self/fd/9",
+            "-append",
+            KERNEL,
+        ],
+        Begin::From(_) => &["-incoming", "fd:8"],
+    };
+    all.extend(begin.iter().map(|&one| one.to_owned()));
+    all
+}
+
+/// An anonymous file.
+pub(super) fn anonymous(name: &str) -> io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(
+        name,
+        rustix::fs::MemfdFlags::CLOEXEC,
+    )?))
+}
+
+/// Another way to an open file, with rights of its own.
+pub(super) fn path_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))
+}
+
+/// Keeps the last of what is said.
+fn remember(mut from: io::PipeReader) -> io::Result<Arc<Mutex<Vec<u8>>>> {
+    const STACK: usize = 64 << 10;
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let hear = Arc::clone(&said);
+    let listen = move || {
+        let mut buffer = [0; 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let mut said = lock(&hear);
+            said.extend_from_slice(&buffer[..count]);
+            let excess = said.len().saturating_sub(LAST_WORDS);
+            said.drain(..excess);
+        }
+    };
+    thread::Builder::new()
+        .name("console".into())
+        .stack_size(STACK)
+        .spawn(listen)?;
+    Ok(said)
+}
+
+/// The conversation. It begins with the first question.
+struct Qmp {
+    read: BufReader<UnixStream>,
+    write: UnixStream,
+    is_open: bool,
+}
+
+impl Qmp {
+    fn new(socket: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            read: BufReader::new(socket.try_clone()?),
+            write: socket,
+            is_open: false,
+        })
+    }
+
+    fn ask(&mut self, what: &str, arguments: &Value) -> io::Result<Value> {
+        if !self.is_open {
+            self.read.read_line(&mut String::new())?;
+            self.is_open = true;
+            self.ask("qmp_capabilities", &json!({}))?;
+        }
+        let mut line = json!({ "execute": what, "arguments": arguments }).to_string();
+        line.push('\n');
+        self.write.write_all(line.as_bytes())?;
+        loop {
+            let mut line = String::new();
+            if self.read.read_line(&mut line)? == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::BrokenPipe,
+                    "the machine's monitor has ended",
+                ));
+            }
+            let mut answer: Value = serde_json::from_str(&line)?;
+            if let Some(error) = answer.get("error") {
+                let why = error["desc"].as_str().unwrap_or("it does not say why");
+                return Err(io::Error::other(format!("{what}: {why}")));
+            }
+            // What it tells without being asked is told by the line to the agent as well.
+            if let Some(value) = answer.get_mut("return") {
+                return Ok(value.take());
+            }
+        }
+    }
+}
+
+/// Starts programs on a thread that stays: they end with the thread that started them.
+pub(super) struct Starter(Mutex<Option<Sender<Order>>>);
+
+type Order = (Command, Sender<io::Result<Child>>);
+
+impl Starter {
+    pub(super) fn new() -> io::Result<Self> {
+        let (orders, taken): (Sender<Order>, Receiver<Order>) = channel();
+        let start = move || {
+            for (mut command, answer) in taken {
+                let _ = answer.send(command.spawn());
+            }
+        };
+        thread::Builder::new()
+            .name("monitors".into())
+            .spawn(start)?;
+        Ok(Self(Mutex::new(Some(orders))))
+    }
+
+    fn start(&self, command: Command) -> io::Result<Child> {
+        let (answer, started) = channel();
+        let gone = || io::Error::other("no program is started any more");
+        let orders = lock(&self.0).clone().ok_or_else(gone)?;
+        orders.send((command, answer)).map_err(|_| gone())?;
+        started.recv().map_err(|_| gone())?
+    }
+}

@@ -1,0 +1,570 @@
+//! One machine.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Inner;
+use super::memory::{Memory, Negative};
+use super::monitor::{Begin, Monitor, Parts};
+use super::store::{Picture, Stored};
+use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
+use crate::limits::{DISK_MIB, MAX_NAME};
+use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats};
+use crate::process::link::Link;
+use crate::process::shell::fresh;
+use crate::talk::{Kept, Talk};
+use crate::wire::{Put, kind};
+use crate::{Output, Running, Said, Sandbox};
+
+/// How long a machine and its interpreter may take to begin.
+const START: Duration = Duration::from_secs(600);
+/// How long a machine may take to go on, and its agent to fall asleep or wake.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the first byte of a connection may take.
+const CONNECTING: Duration = Duration::from_secs(20);
+const STACK: usize = 128 << 10;
+
+pub(super) struct World {
+    inner: Arc<Inner>,
+    talk: Talk,
+    monitor: Monitor,
+    /// What its memory was when it began.
+    base: Arc<Memory>,
+    pub(super) spec: Spec,
+    disk_mib: AtomicU32,
+    image: String,
+    machine: String,
+    origin: Option<String>,
+    closed: Vec<String>,
+    /// Connections into it, in words, by their numbers.
+    connections: Arc<Mutex<Vec<String>>>,
+    /// One change of its life after the other.
+    turn: Mutex<()>,
+    branches: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn io_error(doing: &'static str) -> impl Fn(io::Error) -> CreateError {
+    move |source| CreateError::Io { doing, source }
+}
+
+impl World {
+    /// A machine that begins with its kernel, and whose interpreter starts from its beginning.
+    pub(super) fn boot(inner: &Arc<Inner>, spec: &Spec, image: &str) -> Result<Self, CreateError> {
+        let machine = inner.machine(image)?;
+        let base = Arc::new(Memory::blank(spec.memory_mib).map_err(io_error("making its memory"))?);
+        let begin = Begin::Boot {
+            kernel: &machine.kernel,
+            root: &machine.first_root,
+        };
+        let world = Self::start(inner, spec, image, base, begin)?;
+        world
+            .ready(&world.identity(spec, false))
+            .map_err(|error| world.why(error))?;
+        world
+            .talk
+            .start_interpreter()
+            .map_err(|error| world.why(error))?;
+        world.talk.first_answer(spec, false, START)?;
+        Ok(world)
+    }
+
+    /// A machine that goes on from a picture.
+    pub(super) fn restore(
+        inner: &Arc<Inner>,
+        spec: &Spec,
+        stored: &Stored,
+        picture: &Picture,
+        origin: Option<String>,
+    ) -> Result<Self, CreateError> {
+        let devices = super::monitor::anonymous("worldline-devices").and_then(|mut file| {
+            file.write_all(&picture.devices)?;
+            io::Seek::rewind(&mut file)?;
+            Ok(file)
+        });
+        let begin = Begin::From(devices.map_err(io_error("passing on the machine's state"))?);
+        let mut world = Self::start(
+            inner,
+            spec,
+            &stored.snapshot.image,
+            Arc::clone(&picture.memory),
+            begin,
+        )?;
+        if origin.is_some() {
+            *lock(&world.talk.kept) = Kept {
+                folder: stored.folder.clone(),
+                environment: stored.environment.clone(),
+            };
+        }
+        world.closed.clone_from(&stored.snapshot.closed);
+        world.origin = origin;
+        world.talk.link.is_asleep();
+        let identity = world.identity(spec, true);
+        world
+            .talk
+            .link
+            .wake(&identity, PATIENCE)
+            .map_err(|error| world.why(error))?;
+        // Its answer comes before that of whatever is asked first.
+        drop(
+            world
+                .talk
+                .reseed(spec, false)
+                .map_err(|error| world.why(error))?,
+        );
+        Ok(world)
+    }
+
+    fn start(
+        inner: &Arc<Inner>,
+        spec: &Spec,
+        image: &str,
+        base: Arc<Memory>,
+        begin: Begin,
+    ) -> Result<Self, CreateError> {
+        let machine = inner.machine(image)?;
+        let id = fresh("world").map_err(io_error("naming the world"))?;
+        let parts = Parts {
+            accelerator: inner.accelerator,
+            vcpus: spec.vcpus,
+            mib: spec.memory_mib,
+            memory: &base,
+            disk: &machine.disk,
+            begin,
+        };
+        let name = format!("{}-{id}", inner.prefix);
+        let started = Monitor::start(&inner.starter, &inner.hierarchies, &name, &parts);
+        let (monitor, line) = started.map_err(io_error("starting QEMU"))?;
+        let link = Link::new(line).map_err(io_error("starting a thread"))?;
+        Ok(Self {
+            inner: Arc::clone(inner),
+            talk: Talk::new(id, link),
+            monitor,
+            base,
+            spec: spec.clone(),
+            disk_mib: AtomicU32::new(spec.disk_mib),
+            image: image.to_owned(),
+            machine: machine.digest.clone(),
+            origin: None,
+            closed: Vec::new(),
+            connections: Arc::default(),
+            turn: Mutex::default(),
+            branches: AtomicU64::new(0),
+        })
+    }
+
+    /// Who and when the machine is to be.
+    fn identity(&self, spec: &Spec, is_branch: bool) -> Vec<u8> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut entropy = [0; 32];
+        // Without it the machine goes on with what it has, mixed with the time.
+        let _ = getrandom::fill(&mut entropy);
+        Put::default()
+            .bytes(self.talk.id.trim_start_matches("world-"))
+            .u64(now.as_secs())
+            .u64(now.subsec_nanos().into())
+            .bytes(entropy)
+            .u64(disk_bytes(spec.disk_mib, spec.memory_mib))
+            .u32(is_branch.into())
+            .0
+    }
+
+    fn ready(&self, identity: &[u8]) -> io::Result<()> {
+        let call = self.talk.link.call(kind::MACHINE, identity, &[])?;
+        call.done(START)
+    }
+
+    /// An error of a machine that did not begin, with its last words.
+    fn why(&self, error: io::Error) -> CreateError {
+        CreateError::Monitor {
+            program: super::monitor::PROGRAM.into(),
+            why: self.obituary(&error),
+        }
+    }
+
+    fn obituary(&self, error: &io::Error) -> String {
+        match self.monitor.last_words() {
+            words if words.is_empty() => error.to_string(),
+            words => format!("{error}; the last that it said: {words}"),
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.talk.id
+    }
+
+    /// How many branches its snapshots have had, before this one.
+    pub(super) fn next_branch(&self) -> u64 {
+        self.branches.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Has the machine stand still with nothing on its way.
+    fn halt(&self) -> io::Result<()> {
+        let hushed = self.talk.link.hush(PATIENCE);
+        let halted = hushed.and_then(|()| self.monitor.run(false));
+        if halted.is_err() {
+            let _ = self.go_on();
+        }
+        halted
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        self.monitor.run(true)?;
+        self.talk
+            .link
+            .wake(&self.identity(&self.spec, false), PATIENCE)
+    }
+
+    /// Takes a picture under a new id.
+    pub(super) fn picture(
+        &self,
+        id: &str,
+        name: Option<&str>,
+    ) -> Result<(Stored, Picture), SnapshotError> {
+        let io = |doing| move |source| SnapshotError::Io { doing, source };
+        let _turn = lock(&self.turn);
+        if self.talk.has_ended() {
+            return Err(SnapshotError::Gone(self.talk.id.clone()));
+        }
+        // While a file is written from outside, in several parts, it is no picture of anything.
+        let _files = lock(&self.talk.files);
+        let paused = self.talk.paused.load(Ordering::Acquire);
+        let begun = Instant::now();
+        if !paused {
+            self.halt().map_err(io("stopping the machine"))?;
+        }
+        let taken = self
+            .monitor
+            .devices()
+            .and_then(|devices| Ok((devices, Negative::take(self.monitor.pid, &self.base)?)));
+        if !paused {
+            self.go_on().map_err(io("waking the machine"))?;
+        }
+        let pause_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let (devices, negative) = taken.map_err(io("copying its memory"))?;
+        let memory = negative
+            .develop(&self.base)
+            .map_err(io("copying its memory"))?;
+        let kept = lock(&self.talk.kept).clone();
+        let snapshot = Snapshot {
+            id: id.to_owned(),
+            name: name.map(str::to_owned),
+            world: self.talk.id.clone(),
+            parent: self.origin.clone(),
+            image: self.image.clone(),
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            digest: String::new(),
+            durable: false,
+            memory_bytes: memory.bytes(),
+            disk_bytes: 0,
+            pause_ms,
+            closed: lock(&self.connections).clone(),
+            spec: Spec {
+                disk_mib: self.disk_mib.load(Ordering::Acquire),
+                ..self.spec.clone()
+            },
+        };
+        let mut stored = self.inner.stored(snapshot, &self.machine);
+        stored.folder = kept.folder;
+        stored.environment = kept.environment;
+        let picture = Picture {
+            memory: Arc::new(memory),
+            devices: Arc::new(devices),
+        };
+        Ok((stored, picture))
+    }
+
+    /// Another interpreter in the place of one that ended.
+    fn replace_interpreter(&self, code: i32) -> ExecError {
+        const KILLED: i32 = 128 + libc::SIGKILL;
+        let why = match code {
+            KILLED => format!(
+                "it was killed, as when it needs more than its machine's {} MiB of memory",
+                self.spec.memory_mib
+            ),
+            129.. => format!("signal {}", code - 128),
+            _ => format!("exit code {code}"),
+        };
+        let begun = self.talk.start_interpreter();
+        let begun = begun.and_then(|_| {
+            self.talk
+                .first_answer(&self.spec, false, START)
+                .map_err(io::Error::other)
+        });
+        match begun {
+            Ok(()) => ExecError::InterpreterEnded { why },
+            Err(error) => ExecError::InterpreterEnded {
+                why: format!("{why}; a new one does not start: {error}"),
+            },
+        }
+    }
+
+    fn check_life(&self) -> Result<(), ExecError> {
+        match self.talk.has_ended() {
+            true => Err(ExecError::Gone(self.talk.id.clone())),
+            false => Ok(()),
+        }
+    }
+
+    /// Says why a machine that ended by itself did.
+    fn mourn<T>(&self, answer: Result<T, ExecError>) -> Result<T, ExecError> {
+        if let Err(ExecError::Gone(_)) = &answer {
+            if !self.talk.has_ended() && self.monitor.has_ended() {
+                let error = io::Error::new(
+                    io::ErrorKind::BrokenPipe,
+                    format!("world {} has ended", self.talk.id),
+                );
+                return Err(io::Error::other(self.obituary(&error)).into());
+            }
+        }
+        answer
+    }
+}
+
+/// How much of a machine's memory its files may take: what was asked for, and at most half.
+fn disk_bytes(disk_mib: u32, memory_mib: u32) -> u64 {
+    u64::from(disk_mib.min(memory_mib / 2)) << 20
+}
+
+impl Sandbox for World {
+    fn id(&self) -> &str {
+        &self.talk.id
+    }
+
+    fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    fn closed(&self) -> &[String] {
+        &self.closed
+    }
+
+    fn run(&self, cell: &Cell, output: Output) -> Result<Outcome, ExecError> {
+        let outcome = self
+            .talk
+            .run(cell, output, |code| self.replace_interpreter(code));
+        self.mourn(outcome)
+    }
+
+    fn exec(&self, command: &Command, output: Output) -> Result<i32, ExecError> {
+        let code = self.talk.exec(command, output);
+        self.mourn(code)
+    }
+
+    fn begin(
+        &self,
+        command: &Command,
+        terminal: Option<(u32, u32)>,
+    ) -> Result<Box<dyn Running>, ExecError> {
+        self.talk.begin(command, terminal)
+    }
+
+    fn sftp(&self) -> Result<Box<dyn Running>, ExecError> {
+        self.talk.sftp()
+    }
+
+    fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
+        self.talk.read(path)
+    }
+
+    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+        self.talk.write(path, mode, bytes)
+    }
+
+    fn connect(&self, port: u16) -> Result<TcpStream, ExecError> {
+        self.talk.check()?;
+        let payload = Put::default().u32(port.into());
+        let inside: Arc<dyn Running> = Arc::new(self.talk.running(kind::TUNNEL, &payload.0)?);
+        match inside.next(CONNECTING)? {
+            Some(Said::Bytes(_, _)) => {}
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    format!("nothing listens at port {port}"),
+                )
+                .into());
+            }
+        }
+        let (ours, theirs) = pair()?;
+        let named = format!("a connection to port {port}");
+        lock(&self.connections).push(named.clone());
+        let connections = Arc::clone(&self.connections);
+        carry(theirs, inside, move || {
+            let mut open = lock(&connections);
+            if let Some(at) = open.iter().position(|one| *one == named) {
+                open.remove(at);
+            }
+        })?;
+        Ok(ours)
+    }
+
+    fn pause(&self) -> Result<(), ExecError> {
+        let _turn = lock(&self.turn);
+        self.check_life()?;
+        if !self.talk.paused.load(Ordering::Acquire) {
+            self.halt()?;
+            self.talk.paused.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), ExecError> {
+        let _turn = lock(&self.turn);
+        self.check_life()?;
+        if self.talk.paused.load(Ordering::Acquire) {
+            self.go_on()?;
+            self.talk.paused.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, name: Option<&str>) -> Result<Snapshot, SnapshotError> {
+        if name.is_some_and(|name| name.is_empty() || name.chars().count() > MAX_NAME) {
+            return Err(SnapshotError::Name);
+        }
+        let id = fresh("snapshot").map_err(|source| SnapshotError::Io {
+            doing: "naming the snapshot",
+            source,
+        })?;
+        let (stored, picture) = self.picture(&id, name)?;
+        let snapshot = stored.snapshot.clone();
+        self.inner.store.add(stored, picture);
+        self.inner.keep(&id);
+        Ok(snapshot)
+    }
+
+    fn resize_disk(&self, mib: u32) -> Result<(), ResizeError> {
+        if self.talk.has_ended() {
+            return Err(ResizeError::Gone(self.talk.id.clone()));
+        }
+        if !DISK_MIB.contains(&mib) {
+            return Err(ResizeError::Size { asked: mib });
+        }
+        let (bytes, written) = (
+            disk_bytes(mib, self.spec.memory_mib),
+            self.stats().disk_bytes,
+        );
+        if written > bytes {
+            return Err(ResizeError::Full {
+                written: written >> 20,
+                asked: mib,
+            });
+        }
+        self.talk
+            .link
+            .ask(kind::DISK, &Put::default().u64(bytes).0, &[])?;
+        self.disk_mib.store(mib, Ordering::Release);
+        Ok(())
+    }
+
+    fn reboot(&self, _spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        Err(CreateError::Lacks(
+            "disk beside its memory, so none with which it could begin anew",
+        ))
+    }
+
+    fn stats(&self) -> Stats {
+        let usage = self.monitor.group.usage();
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.monitor.pid))
+            .unwrap_or_default();
+        let private = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Anonymous:"));
+        let private = private.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        let asked = self
+            .talk
+            .check()
+            .is_ok()
+            .then(|| self.talk.link.ask(kind::USED, &[], &[]));
+        let disk = asked
+            .and_then(Result::ok)
+            .and_then(|(bytes, _)| crate::wire::Take(&bytes).u64());
+        Stats {
+            memory_bytes: usage.memory_bytes,
+            private_bytes: private.unwrap_or_default() << 10,
+            cpu_seconds: usage.cpu_nanoseconds as f64 / 1e9,
+            processes: usage.processes,
+            disk_bytes: disk.unwrap_or_default(),
+        }
+    }
+
+    fn destroy(&self) {
+        if self.talk.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.talk.link.close();
+        if let Err(error) = self.monitor.end() {
+            tracing::warn!(world = self.talk.id, "ending its monitor: {error}");
+        }
+        self.inner.forget(&self.talk.id);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
+/// Two ends of a connection on this host.
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let ours = TcpStream::connect(listener.local_addr()?)?;
+    let address = ours.local_addr()?;
+    loop {
+        let (theirs, from) = listener.accept()?;
+        if from == address {
+            return Ok((ours, theirs));
+        }
+    }
+}
+
+/// Carries both ways between a connection and something in a world, until both have said all.
+fn carry(
+    outside: TcpStream,
+    inside: Arc<dyn Running>,
+    ended: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    const BEAT: Duration = Duration::from_secs(1);
+    let (mut from, to) = (outside.try_clone()?, Arc::clone(&inside));
+    in_thread(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if to.write(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+        let _ = to.write(&[]);
+    })?;
+    in_thread(move || {
+        let mut outside = outside;
+        loop {
+            match inside.next(BEAT) {
+                Ok(None) => {}
+                Ok(Some(Said::Bytes(_, bytes))) if outside.write_all(&bytes).is_ok() => {}
+                _ => break,
+            }
+        }
+        let _ = outside.shutdown(Shutdown::Both);
+        ended();
+    })
+}
+
+fn in_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name("connection".into())
+        .stack_size(STACK)
+        .spawn(work)
+        .map(drop)
+}
