@@ -49,6 +49,8 @@ pub fn begin(control: i32) -> io::Result<()> {
     }
     sys::mount(c"dev", c"/dev", c"devtmpfs", NOSUID | NOEXEC, c"mode=755").map_err(step("mounting /dev"))?;
     sys::mount(c"proc", c"/proc", c"proc", NOSUID | NODEV | NOEXEC, c"").map_err(step("mounting /proc"))?;
+    // A program that asks for more than there is gets it, and is ended when it takes it: as in any world.
+    fs::write("/proc/sys/vm/overcommit_memory", "1")?;
     load_modules().map_err(step("loading modules"))?;
     wait_for(|| fs::exists("/dev/vda").unwrap_or(false).then_some(()), "the image's disk")?;
     sys::mount(DISK, c"/image", c"erofs", RDONLY, c"").map_err(step("mounting the image"))?;

@@ -160,8 +160,15 @@ impl Link {
         asleep
     }
 
-    /// Says nothing to an agent until [`wake`](Self::wake): this one was asleep when its picture was taken.
-    pub(crate) fn is_asleep(&self) {
+    /// The number of the next call.
+    pub(crate) fn calls_so_far(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Says nothing to an agent until [`wake`](Self::wake): this one was asleep when its picture was taken,
+    /// and may still answer calls of lower numbers than this.
+    pub(crate) fn is_asleep(&self, next: u32) {
+        self.next.store(next, Ordering::Relaxed);
         *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 

@@ -70,7 +70,7 @@ pub(super) struct Monitor {
     pub(super) pid: i32,
     child: Mutex<Child>,
     qmp: Mutex<Qmp>,
-    /// Where it writes the state of its devices.
+    /// Where it writes the state of its devices: the same place in the same file that it has.
     state: File,
     said: Arc<Mutex<Vec<u8>>>,
     pub(super) group: Group,
@@ -116,8 +116,9 @@ impl Monitor {
     ) -> io::Result<(Child, Qmp, File, Arc<Mutex<Vec<u8>>>, UnixStream)> {
         let (qmp, theirs) = UnixStream::pair()?;
         let (line, their_line) = UnixStream::pair()?;
+        // The monitor takes a descriptor for writing alone, and for nothing else.
         let state = anonymous("worldline-devices")?;
-        let writable = File::options().write(true).open(path_of(&state))?;
+        let state = File::options().write(true).open(path_of(&state))?;
         let (said, words) = io::pipe()?;
         let mut command = Command::new(PROGRAM);
         let mut given: Vec<OwnedFd> = vec![
@@ -125,7 +126,7 @@ impl Monitor {
             their_line.into(),
             parts.memory.file().try_clone()?.into(),
             parts.disk.try_clone()?.into(),
-            writable.into(),
+            state.try_clone()?.into(),
         ];
         match &parts.begin {
             Begin::Boot { kernel, root } => {
@@ -174,10 +175,7 @@ impl Monitor {
         io::Seek::rewind(&mut state)?;
         let place = json!({ "filename": "/dev/fdset/2", "live": false });
         lock(&self.qmp).ask("xen-save-devices-state", &place)?;
-        io::Seek::rewind(&mut state)?;
-        let mut bytes = Vec::new();
-        state.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        std::fs::read(path_of(state))
     }
 
     /// The last that it or its machine's console said.

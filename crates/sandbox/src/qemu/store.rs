@@ -46,6 +46,8 @@ pub(super) struct Stored {
     pub(super) accelerator: Accelerator,
     /// The processor, where the accelerator shows it to machines.
     pub(super) processor: String,
+    /// Calls that its agent may still answer have lower numbers.
+    pub(super) calls: u32,
     /// Folder and environment of the shell.
     pub(super) folder: String,
     pub(super) environment: Vec<String>,
@@ -68,6 +70,7 @@ impl Stored {
             monitor,
             accelerator,
             processor,
+            calls: 0,
             folder: String::new(),
             environment: Vec::new(),
             digests: Default::default(),

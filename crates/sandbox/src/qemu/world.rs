@@ -13,7 +13,7 @@ use super::monitor::{Begin, Monitor, Parts};
 use super::store::{Picture, Stored};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::limits::{DISK_MIB, MAX_NAME};
-use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats};
+use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
 use crate::process::link::Link;
 use crate::process::shell::fresh;
 use crate::talk::{Kept, Talk};
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the first byte of a connection may take.
 const CONNECTING: Duration = Duration::from_secs(20);
 const STACK: usize = 128 << 10;
+/// What comes first over a connection that stands.
+const CONNECTED: [u8; 1] = [1];
 
 pub(super) struct World {
     inner: Arc<Inner>,
@@ -105,7 +107,7 @@ impl World {
         }
         world.closed.clone_from(&stored.snapshot.closed);
         world.origin = origin;
-        world.talk.link.is_asleep();
+        world.talk.link.is_asleep(stored.calls);
         let identity = world.identity(spec, true);
         world
             .talk
@@ -276,6 +278,7 @@ impl World {
             },
         };
         let mut stored = self.inner.stored(snapshot, &self.machine);
+        stored.calls = self.talk.link.calls_so_far();
         stored.folder = kept.folder;
         stored.environment = kept.environment;
         let picture = Picture {
@@ -386,17 +389,15 @@ impl Sandbox for World {
         self.talk.check()?;
         let payload = Put::default().u32(port.into());
         let inside: Arc<dyn Running> = Arc::new(self.talk.running(kind::TUNNEL, &payload.0)?);
-        match inside.next(CONNECTING)? {
-            Some(Said::Bytes(_, _)) => {}
+        let first = match inside.next(CONNECTING)? {
+            Some(Said::Bytes(Stream::Out, bytes)) if bytes.starts_with(&CONNECTED) => bytes,
             _ => {
-                return Err(io::Error::new(
-                    io::ErrorKind::ConnectionRefused,
-                    format!("nothing listens at port {port}"),
-                )
-                .into());
+                let why = format!("nothing listens at port {port}");
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why).into());
             }
-        }
-        let (ours, theirs) = pair()?;
+        };
+        let (ours, mut theirs) = pair()?;
+        theirs.write_all(&first[CONNECTED.len()..])?;
         let named = format!("a connection to port {port}");
         lock(&self.connections).push(named.clone());
         let connections = Arc::clone(&self.connections);
