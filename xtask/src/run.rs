@@ -34,6 +34,21 @@ pub(crate) fn finish(command: &mut Command) -> Outcome {
     }
 }
 
+/// Installs packages of Debian's, as its administrator.
+pub(crate) fn install(packages: &[&str]) -> Outcome {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        finish(&mut command)
+    };
+    apt(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(packages);
+    apt(&install)
+}
+
 /// How long a followed command may say nothing before what it runs counts as hanging. The slowest single
 /// test needs about half of it on two busy cores.
 const SILENCE: Duration = Duration::from_secs(8 * 60);

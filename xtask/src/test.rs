@@ -61,6 +61,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     count("rust", &mut || {
         chain_packages()
             .and_then(|()| worlds::duckdb())
+            .and_then(|()| worlds::qemu())
             .and_then(|()| rust(slow))
     });
     count("elf", &mut || elf::check().map(passed_or_skipped));
@@ -246,17 +247,7 @@ pub(crate) fn chromium() -> Outcome<PathBuf> {
              name it in the variable CHROMIUM."
         ));
     }
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        run::finish(&mut command)
-    };
-    apt(&["update", "-qq"])?;
-    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    install.extend(DEBIAN_PACKAGES);
-    apt(&install)?;
+    run::install(&DEBIAN_PACKAGES)?;
     env::on_path(&CHROMIUM)
         .ok_or_else(|| format!("`{packages}` installed, yet no Chromium on the path"))
 }

@@ -77,6 +77,26 @@ fn image(worldline: &Path) -> Outcome {
     run::finish(&mut command)
 }
 
+/// The monitor of virtual machines without KVM, from Debian where this process may. Tests of it say that they
+/// are skipped where there is none.
+pub(crate) fn qemu() -> Outcome {
+    const PROGRAM: &str = "qemu-system-x86_64";
+    const PACKAGE: &str = "qemu-system-x86";
+    if env::on_path(&[PROGRAM]).is_some() {
+        return Ok(());
+    }
+    if !env::is_administrator() || env::on_path(&["apt-get"]).is_none() {
+        println!(
+            "SKIPPED worlds under QEMU: install it (on Debian: `sudo apt-get install {PACKAGE}`)"
+        );
+        return Ok(());
+    }
+    run::install(&[PACKAGE]).or_else(|problem| {
+        println!("SKIPPED worlds under QEMU: {problem}");
+        Ok(())
+    })
+}
+
 /// DuckDB's library in the cache, through npm, which checks it against the lock file.
 pub(crate) fn duckdb() -> Outcome {
     let cache = env::cache()?.join("duckdb");

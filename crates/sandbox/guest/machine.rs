@@ -44,7 +44,7 @@ pub fn complain(error: &io::Error) {
 /// Makes the machine's root, and puts the line to the supervisor at `control`.
 pub fn begin(control: i32) -> io::Result<()> {
     let step = |what: &'static str| move |error: io::Error| io::Error::other(format!("{what}: {error}"));
-    for folder in ["/dev", "/proc", "/image", "/memory", "/root"] {
+    for folder in ["/dev", "/proc", "/image", "/memory", "/world"] {
         fs::create_dir_all(folder)?;
     }
     sys::mount(c"dev", c"/dev", c"devtmpfs", NOSUID | NOEXEC, c"mode=755").map_err(step("mounting /dev"))?;
@@ -106,26 +106,26 @@ fn change_root() -> io::Result<()> {
         fs::create_dir(folder)?;
     }
     let layers = c"lowerdir=/image,upperdir=/memory/upper,workdir=/memory/work";
-    sys::mount(c"overlay", c"/root", c"overlay", NODEV, layers)?;
+    sys::mount(c"overlay", c"/world", c"overlay", NODEV, layers)?;
     for folder in ["proc", "dev", "sys", "tmp", "run", "root"] {
-        let _ = fs::create_dir(format!("/root/{folder}"));
+        let _ = fs::create_dir(format!("/world/{folder}"));
     }
-    sys::mount(c"/dev", c"/root/dev", c"", MOVE, c"")?;
-    sys::mount(c"/proc", c"/root/proc", c"", MOVE, c"")?;
-    sys::mount(c"sys", c"/root/sys", c"sysfs", NOSUID | NODEV | NOEXEC, c"")?;
+    sys::mount(c"/dev", c"/world/dev", c"", MOVE, c"")?;
+    sys::mount(c"/proc", c"/world/proc", c"", MOVE, c"")?;
+    sys::mount(c"sys", c"/world/sys", c"sysfs", NOSUID | NODEV | NOEXEC, c"")?;
     for (folder, kind, data) in [
-        (c"/root/dev/pts", c"devpts", c"newinstance,ptmxmode=0666,mode=620"),
-        (c"/root/dev/shm", c"tmpfs", c"mode=1777"),
+        (c"/world/dev/pts", c"devpts", c"newinstance,ptmxmode=0666,mode=620"),
+        (c"/world/dev/shm", c"tmpfs", c"mode=1777"),
     ] {
         fs::create_dir(folder.to_string_lossy().as_ref())?;
         sys::mount(c"none", folder, kind, NOSUID, data)?;
     }
-    let _ = fs::remove_file("/root/dev/ptmx");
+    let _ = fs::remove_file("/world/dev/ptmx");
     for (link, target) in root::LINKS {
-        std::os::unix::fs::symlink(target, format!("/root/dev/{link}"))?;
+        std::os::unix::fs::symlink(target, format!("/world/dev/{link}"))?;
     }
     // The kernel's own first root cannot be left behind in any other way.
-    sys!(nr::CHDIR, c"/root".as_ptr())?;
+    sys!(nr::CHDIR, c"/world".as_ptr())?;
     sys::mount(c".", c"/", c"", MOVE, c"")?;
     sys!(nr::CHROOT, c".".as_ptr())?;
     sys!(nr::CHDIR, c"/".as_ptr()).map(drop)

@@ -15,6 +15,8 @@
 //! [`Firecracker`] is the other one: worlds are virtual machines, with the processor's own walls between
 //! them, and so far a guest without an operating system.
 //!
+//! [`Qemu`] makes machines too, each a whole Linux, on hosts where no processor will run one.
+//!
 //! This crate must never know verses, money, or HTTP.
 //!
 //! ```no_run

@@ -642,6 +642,9 @@ pub(crate) enum ImageCommand {
         /// A folder of Python packages that the image has too
         #[arg(long, value_name = "FOLDER")]
         packages: Option<PathBuf>,
+        /// Also what virtual machines begin with: a kernel, and the image as a disk
+        #[arg(long)]
+        vm: bool,
     },
     /// Take in an image in the OCI layout, as an archive
     Import {
@@ -664,10 +667,17 @@ pub(crate) fn image(command: ImageCommand) -> Result<ExitCode> {
                 print::images(&all);
             }
         }
-        ImageCommand::Build { latest, packages } => {
+        ImageCommand::Build {
+            latest,
+            packages,
+            vm,
+        } => {
             let mut image = images.build(latest, &mut |step| eprintln!("{step}"))?;
             if let Some(folder) = packages {
                 image = images.extend(&image, &folder)?;
+            }
+            if vm {
+                process.build_machine(&image, &mut |step| eprintln!("{step}"))?;
             }
             println!("{} {}", image.name, image.digest);
         }

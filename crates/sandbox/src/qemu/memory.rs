@@ -243,7 +243,7 @@ fn is_own(entry: &[u8]) -> bool {
 /// Where a process has its memory of this many pages.
 fn find(pid: i32, count: usize) -> io::Result<u64> {
     let map = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let starts = map
+    let mut starts = map
         .lines()
         .filter(|line| line.contains(NAME))
         .filter_map(|line| {
@@ -255,7 +255,7 @@ fn find(pid: i32, count: usize) -> io::Result<u64> {
             (end - start == (count * PAGE) as u64).then_some(start)
         });
     starts
-        .last()
+        .next_back()
         .ok_or_else(|| io::Error::other("the monitor does not map its machine's memory"))
 }
 

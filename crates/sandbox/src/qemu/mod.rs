@@ -8,6 +8,7 @@
 
 mod memory;
 mod monitor;
+mod pool;
 mod store;
 mod world;
 
@@ -30,7 +31,9 @@ use crate::process::cgroup::Hierarchies;
 use crate::process::{AGENT, make_passable, shell, sys};
 use crate::{Backend, Sandbox, Settings, talk};
 
-use monitor::{Accelerator, PROGRAM, Starter};
+use memory::Memory;
+use monitor::{Accelerator, Begin, Monitor, PROGRAM, Parts, Starter};
+use pool::{Mould, Pool, Ready};
 use store::{Store, Stored};
 use world::World;
 
@@ -59,6 +62,7 @@ pub(crate) struct Inner {
     images: Images,
     folder: PathBuf,
     store: Arc<Store>,
+    pool: Pool,
     keep: Mutex<Option<Sender<String>>>,
     machines: Mutex<BTreeMap<String, Arc<Made>>>,
     worlds: Mutex<BTreeMap<String, Weak<World>>>,
@@ -136,6 +140,7 @@ impl Qemu {
         } else {
             sys::identity()
         };
+        let (pool, orders) = Pool::new(settings.pool);
         let inner = Inner {
             hierarchies,
             prefix,
@@ -145,14 +150,17 @@ impl Qemu {
             images: Images::new(images.clone(), owner),
             folder: images,
             store,
+            pool,
             keep: Mutex::new(Some(keep)),
             machines: Mutex::default(),
             worlds: Mutex::default(),
             templates: Mutex::default(),
             _lock: guard,
         };
+        let inner = Arc::new(inner);
+        pool::fill(Arc::downgrade(&inner), orders).map_err(io("starting a thread"))?;
         Ok(Self {
-            inner: Arc::new(inner),
+            inner,
             keeper: Some(keeper),
             reaped: crate::process::Reaped {
                 worlds: groups,
@@ -196,6 +204,43 @@ impl Inner {
         if let Some(keep) = &*lock(&self.keep) {
             let _ = keep.send(id.to_owned());
         }
+    }
+
+    /// Begins a machine, of some memory in MiB and some processors.
+    fn begin(
+        &self,
+        machine: &Made,
+        (mib, vcpus): (u32, u32),
+        memory: &Memory,
+        begin: Begin,
+    ) -> io::Result<Ready> {
+        let id = shell::fresh("world")?;
+        let name = format!("{}-{id}", self.prefix);
+        let parts = Parts {
+            accelerator: self.accelerator,
+            vcpus,
+            mib,
+            memory,
+            disk: &machine.disk,
+            begin,
+        };
+        let (monitor, line) = Monitor::start(&self.starter, &self.hierarchies, &name, &parts)?;
+        Ok(Ready { id, monitor, line })
+    }
+
+    /// Begins a machine from a picture. One that waits does not go on yet.
+    fn start(&self, mould: &Mould, waits: bool) -> io::Result<Ready> {
+        let machine = self.machine(&mould.image).map_err(io::Error::other)?;
+        let devices = monitor::anonymous("worldline-devices")?;
+        io::Write::write_all(&mut &devices, &mould.picture.devices)?;
+        io::Seek::rewind(&mut &devices)?;
+        let begin = Begin::From { devices, waits };
+        let sizes = (mould.mib, mould.vcpus);
+        let begun = self.begin(&machine, sizes, &mould.picture.memory, begin)?;
+        if waits {
+            begun.monitor.meet()?;
+        }
+        Ok(begun)
     }
 
     fn stored(&self, snapshot: Snapshot, machine: &str) -> Stored {
@@ -548,6 +593,7 @@ impl Drop for Qemu {
         for world in self.inner.living() {
             world.destroy();
         }
+        self.inner.pool.close();
         lock(&self.inner.keep).take();
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();

@@ -51,8 +51,8 @@ pub(super) enum Accelerator {
 pub(super) enum Begin<'a> {
     /// With a kernel and the first root.
     Boot { kernel: &'a File, root: &'a File },
-    /// As another stood still.
-    From(File),
+    /// As another stood still: going on at once, or when it is told to.
+    From { devices: File, waits: bool },
 }
 
 /// What a machine is made of.
@@ -65,7 +65,7 @@ pub(super) struct Parts<'a> {
     pub(super) begin: Begin<'a>,
 }
 
-/// A running QEMU.
+/// A running QEMU. It ends when this is dropped.
 pub(super) struct Monitor {
     pub(super) pid: i32,
     child: Mutex<Child>,
@@ -89,76 +89,24 @@ impl Monitor {
         parts: &Parts,
     ) -> io::Result<(Self, UnixStream)> {
         let group = hierarchies.create(name, limits(parts.mib, parts.vcpus))?;
-        match Self::start_in(starter, &group, parts) {
-            Ok((child, qmp, state, said, line)) => Ok((
-                Self {
-                    pid: child.id() as i32,
-                    child: Mutex::new(child),
-                    qmp: Mutex::new(qmp),
-                    state,
-                    said,
-                    group,
-                },
-                line,
-            )),
+        let (child, ends) = match spawn(starter, parts) {
+            Ok(spawned) => spawned,
             Err(error) => {
                 let _ = group.remove();
-                Err(error)
+                return Err(error);
             }
-        }
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn start_in(
-        starter: &Starter,
-        group: &Group,
-        parts: &Parts,
-    ) -> io::Result<(Child, Qmp, File, Arc<Mutex<Vec<u8>>>, UnixStream)> {
-        let (qmp, theirs) = UnixStream::pair()?;
-        let (line, their_line) = UnixStream::pair()?;
-        // The monitor takes a descriptor for writing alone, and for nothing else.
-        let state = anonymous("worldline-devices")?;
-        let state = File::options().write(true).open(path_of(&state))?;
-        let (said, words) = io::pipe()?;
-        let mut command = Command::new(PROGRAM);
-        let mut given: Vec<OwnedFd> = vec![
-            theirs.into(),
-            their_line.into(),
-            parts.memory.file().try_clone()?.into(),
-            parts.disk.try_clone()?.into(),
-            state.try_clone()?.into(),
-        ];
-        match &parts.begin {
-            Begin::Boot { kernel, root } => {
-                given.extend([kernel.try_clone()?.into(), root.try_clone()?.into()])
-            }
-            Begin::From(state) => given.push(state.try_clone()?.into()),
-        }
-        command
-            .args(arguments(parts))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(words.try_clone()?)
-            .stderr(words);
-        if sys::is_root() {
-            command.uid(FIRST_USER).gid(FIRST_USER);
-        }
-        sys::give(&mut command, given);
-        let mut child = starter.start(command)?;
-        let rest = group.admit(child.id() as i32).and_then(|()| {
-            qmp.set_read_timeout(Some(PATIENCE))?;
-            Ok((Qmp::new(qmp)?, remember(said)?))
-        });
-        match rest {
-            Ok((qmp, said)) => Ok((child, qmp, state, said, line)),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+        };
+        let pid = child.id() as i32;
+        let monitor = Self {
+            pid,
+            child: Mutex::new(child),
+            qmp: Mutex::new(Qmp::new(ends.qmp)),
+            state: ends.state,
+            said: remember(ends.words),
+            group,
+        };
+        monitor.group.admit(pid)?;
+        Ok((monitor, ends.line))
     }
 
     /// Stops the machine, or lets it go on.
@@ -166,6 +114,11 @@ impl Monitor {
         lock(&self.qmp)
             .ask(if go_on { "cont" } else { "stop" }, &json!({}))
             .map(drop)
+    }
+
+    /// Begins the conversation, which has to be done before anything can be asked.
+    pub(super) fn meet(&self) -> io::Result<()> {
+        lock(&self.qmp).ask("query-status", &json!({})).map(drop)
     }
 
     /// The state of all devices and processors of a stopped machine. Its memory is not among it.
@@ -185,11 +138,6 @@ impl Monitor {
             .replace(['\r', '\n'], " ")
     }
 
-    /// Whether it has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        !matches!(lock(&self.child).try_wait(), Ok(None))
-    }
-
     /// Ends it, and its machine with it.
     pub(super) fn end(&self) -> io::Result<()> {
         let mut child = lock(&self.child);
@@ -197,6 +145,64 @@ impl Monitor {
         child.wait()?;
         self.group.remove()
     }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // A second time it is gone already.
+        let _ = self.end();
+    }
+}
+
+/// Our ends of what a monitor is given.
+struct Ends {
+    qmp: UnixStream,
+    line: UnixStream,
+    state: File,
+    words: io::PipeReader,
+}
+
+fn spawn(starter: &Starter, parts: &Parts) -> io::Result<(Child, Ends)> {
+    let (qmp, their_qmp) = UnixStream::pair()?;
+    let (line, their_line) = UnixStream::pair()?;
+    let (words, their_words) = io::pipe()?;
+    qmp.set_read_timeout(Some(PATIENCE))?;
+    // The monitor takes a descriptor for writing alone, and for nothing else.
+    let state = anonymous("worldline-devices")?;
+    let state = File::options().write(true).open(path_of(&state))?;
+    let mut given: Vec<OwnedFd> = vec![
+        their_qmp.into(),
+        their_line.into(),
+        parts.memory.file().try_clone()?.into(),
+        parts.disk.try_clone()?.into(),
+        state.try_clone()?.into(),
+    ];
+    match &parts.begin {
+        Begin::Boot { kernel, root } => {
+            given.extend([kernel.try_clone()?.into(), root.try_clone()?.into()]);
+        }
+        Begin::From { devices, .. } => given.push(devices.try_clone()?.into()),
+    }
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments(parts))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(their_words.try_clone()?)
+        .stderr(their_words);
+    if sys::is_root() {
+        command.uid(FIRST_USER).gid(FIRST_USER);
+    }
+    sys::give(&mut command, given);
+    let ends = Ends {
+        qmp,
+        line,
+        state,
+        words,
+    };
+    Ok((starter.start(command)?, ends))
 }
 
 fn limits(mib: u32, vcpus: u32) -> Limits {
@@ -271,7 +277,8 @@ fn arguments(parts: &Parts) -> Vec<String> {
             "-append",
             KERNEL,
         ],
-        Begin::From(_) => &["-incoming", "fd:8"],
+        Begin::From { waits: false, .. } => &["-incoming", "fd:8"],
+        Begin::From { waits: true, .. } => &["-incoming", "fd:8", "-S"],
     };
     all.extend(begin.iter().map(|&one| one.to_owned()));
     all
@@ -291,7 +298,7 @@ pub(super) fn path_of(file: &File) -> String {
 }
 
 /// Keeps the last of what is said.
-fn remember(mut from: io::PipeReader) -> io::Result<Arc<Mutex<Vec<u8>>>> {
+fn remember(mut from: io::PipeReader) -> Arc<Mutex<Vec<u8>>> {
     const STACK: usize = 64 << 10;
     let said = Arc::new(Mutex::new(Vec::new()));
     let hear = Arc::clone(&said);
@@ -304,41 +311,39 @@ fn remember(mut from: io::PipeReader) -> io::Result<Arc<Mutex<Vec<u8>>>> {
             said.drain(..excess);
         }
     };
-    thread::Builder::new()
-        .name("console".into())
-        .stack_size(STACK)
-        .spawn(listen)?;
-    Ok(said)
+    let thread = thread::Builder::new().name("console".into());
+    if let Err(error) = thread.stack_size(STACK).spawn(listen) {
+        tracing::warn!("nobody hears a machine's console: {error}");
+    }
+    said
 }
 
 /// The conversation. It begins with the first question.
 struct Qmp {
-    read: BufReader<UnixStream>,
-    write: UnixStream,
+    socket: BufReader<UnixStream>,
     is_open: bool,
 }
 
 impl Qmp {
-    fn new(socket: UnixStream) -> io::Result<Self> {
-        Ok(Self {
-            read: BufReader::new(socket.try_clone()?),
-            write: socket,
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            socket: BufReader::new(socket),
             is_open: false,
-        })
+        }
     }
 
     fn ask(&mut self, what: &str, arguments: &Value) -> io::Result<Value> {
         if !self.is_open {
-            self.read.read_line(&mut String::new())?;
+            self.socket.read_line(&mut String::new())?;
             self.is_open = true;
             self.ask("qmp_capabilities", &json!({}))?;
         }
         let mut line = json!({ "execute": what, "arguments": arguments }).to_string();
         line.push('\n');
-        self.write.write_all(line.as_bytes())?;
+        self.socket.get_mut().write_all(line.as_bytes())?;
         loop {
             let mut line = String::new();
-            if self.read.read_line(&mut line)? == 0 {
+            if self.socket.read_line(&mut line)? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::BrokenPipe,
                     "the machine's monitor has ended",

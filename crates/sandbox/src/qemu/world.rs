@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Inner;
 use super::memory::{Memory, Negative};
-use super::monitor::{Begin, Monitor, Parts};
+use super::monitor::{Begin, Monitor};
+use super::pool::{Mould, Ready};
 use super::store::{Picture, Stored};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::limits::{DISK_MIB, MAX_NAME};
@@ -61,12 +62,20 @@ impl World {
     /// A machine that begins with its kernel, and whose interpreter starts from its beginning.
     pub(super) fn boot(inner: &Arc<Inner>, spec: &Spec, image: &str) -> Result<Self, CreateError> {
         let machine = inner.machine(image)?;
-        let base = Arc::new(Memory::blank(spec.memory_mib).map_err(io_error("making its memory"))?);
+        let blank = Memory::blank(spec.memory_mib).map_err(io_error("making its memory"))?;
+        let base = Arc::new(blank);
         let begin = Begin::Boot {
             kernel: &machine.kernel,
             root: &machine.first_root,
         };
-        let world = Self::start(inner, spec, image, base, begin)?;
+        let begun = inner.begin(&machine, (spec.memory_mib, spec.vcpus), &base, begin);
+        let world = Self::of(
+            inner,
+            begun.map_err(io_error("starting QEMU"))?,
+            spec,
+            (image, &machine.digest),
+            base,
+        )?;
         world
             .ready(&world.identity(spec, false))
             .map_err(|error| world.why(error))?;
@@ -86,19 +95,21 @@ impl World {
         picture: &Picture,
         origin: Option<String>,
     ) -> Result<Self, CreateError> {
-        let devices = super::monitor::anonymous("worldline-devices").and_then(|mut file| {
-            file.write_all(&picture.devices)?;
-            io::Seek::rewind(&mut file)?;
-            Ok(file)
-        });
-        let begin = Begin::From(devices.map_err(io_error("passing on the machine's state"))?);
-        let mut world = Self::start(
-            inner,
-            spec,
-            &stored.snapshot.image,
-            Arc::clone(&picture.memory),
-            begin,
-        )?;
+        let mould = Mould {
+            image: stored.snapshot.image.clone(),
+            picture: picture.clone(),
+            mib: spec.memory_mib,
+            vcpus: spec.vcpus,
+        };
+        let ready = inner.pool.take(&mould);
+        let ready = match ready.filter(|one| one.monitor.run(true).is_ok()) {
+            Some(ready) => ready,
+            None => inner
+                .start(&mould, false)
+                .map_err(io_error("starting QEMU"))?,
+        };
+        let made = (mould.image.as_str(), stored.machine.as_str());
+        let mut world = Self::of(inner, ready, spec, made, Arc::clone(&picture.memory))?;
         if origin.is_some() {
             *lock(&world.talk.kept) = Kept {
                 folder: stored.folder.clone(),
@@ -124,36 +135,23 @@ impl World {
         Ok(world)
     }
 
-    fn start(
+    fn of(
         inner: &Arc<Inner>,
+        begun: Ready,
         spec: &Spec,
-        image: &str,
+        (image, machine): (&str, &str),
         base: Arc<Memory>,
-        begin: Begin,
     ) -> Result<Self, CreateError> {
-        let machine = inner.machine(image)?;
-        let id = fresh("world").map_err(io_error("naming the world"))?;
-        let parts = Parts {
-            accelerator: inner.accelerator,
-            vcpus: spec.vcpus,
-            mib: spec.memory_mib,
-            memory: &base,
-            disk: &machine.disk,
-            begin,
-        };
-        let name = format!("{}-{id}", inner.prefix);
-        let started = Monitor::start(&inner.starter, &inner.hierarchies, &name, &parts);
-        let (monitor, line) = started.map_err(io_error("starting QEMU"))?;
-        let link = Link::new(line).map_err(io_error("starting a thread"))?;
+        let link = Link::new(begun.line).map_err(io_error("starting a thread"))?;
         Ok(Self {
             inner: Arc::clone(inner),
-            talk: Talk::new(id, link),
-            monitor,
+            talk: Talk::new(begun.id, link),
+            monitor: begun.monitor,
             base,
             spec: spec.clone(),
             disk_mib: AtomicU32::new(spec.disk_mib),
             image: image.to_owned(),
-            machine: machine.digest.clone(),
+            machine: machine.to_owned(),
             origin: None,
             closed: Vec::new(),
             connections: Arc::default(),
@@ -322,16 +320,14 @@ impl World {
 
     /// Says why a machine that ended by itself did.
     fn mourn<T>(&self, answer: Result<T, ExecError>) -> Result<T, ExecError> {
-        if let Err(ExecError::Gone(_)) = &answer {
-            if !self.talk.has_ended() && self.monitor.has_ended() {
-                let error = io::Error::new(
-                    io::ErrorKind::BrokenPipe,
-                    format!("world {} has ended", self.talk.id),
-                );
-                return Err(io::Error::other(self.obituary(&error)).into());
+        match answer {
+            Err(ExecError::Gone(id)) if !self.talk.has_ended() => {
+                let why = format!("world {id} has ended");
+                let error = io::Error::new(io::ErrorKind::BrokenPipe, why);
+                Err(io::Error::new(error.kind(), self.obituary(&error)).into())
             }
+            other => other,
         }
-        answer
     }
 }
 
