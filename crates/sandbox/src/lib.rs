@@ -47,8 +47,8 @@ mod network;
 #[allow(dead_code, unreachable_pub)]
 mod plan;
 mod process;
-mod several;
 mod qemu;
+mod several;
 mod talk;
 #[allow(dead_code, unreachable_pub)]
 mod wire;
@@ -63,8 +63,8 @@ pub use model::{
 };
 pub use network::{MAX_NAMES, NetworkError};
 pub use process::{Process, Settings};
-pub use several::Several;
 pub use qemu::Qemu;
+pub use several::Several;
 
 use std::net::TcpStream;
 use std::sync::Arc;

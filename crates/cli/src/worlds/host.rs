@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use worldline_arena::Arena;
 use worldline_runtime::{Config, Recovery, Runtime};
 use worldline_sandbox::firecracker::{self, Firecracker, Jail, programs};
-use worldline_sandbox::{Backend, Images, Process, Report, Settings, Several};
+use worldline_sandbox::{Backend, Images, Process, Qemu, Report, Settings, Several};
 
 /// Images are worth keeping between data folders: `$XDG_CACHE_HOME/worldline/images`, or in `~/.cache`.
 fn images() -> PathBuf {
@@ -68,6 +68,12 @@ fn code(data: &Path) -> Result<(Arc<dyn Backend>, Images), String> {
         Ok(machines) => all.extend(machines),
         Err(why) => eprintln!("worldline: no worlds under Firecracker: {why}"),
     }
+    match qemu(&data.join("qemu")) {
+        Ok(machines) if machines.report().usable => all.push(Arc::new(machines)),
+        // Nothing is wrong where nobody installed it.
+        Ok(_) => {}
+        Err(why) => eprintln!("worldline: no worlds under QEMU: {why}"),
+    }
     if all.is_empty() {
         return Err(unusable.unwrap_or_default());
     }
@@ -105,6 +111,15 @@ pub(super) fn firecracker(data: &Path, jailed: bool) -> Result<Firecracker, Stri
         ..firecracker::Settings::new(data, program)
     })
     .map_err(|error| error.to_string())
+}
+
+/// Machines under QEMU over a folder.
+pub(super) fn qemu(data: &Path) -> Result<Qemu, String> {
+    let settings = Settings {
+        images: images(),
+        ..Settings::new(data)
+    };
+    Qemu::open(&settings).map_err(|error| error.to_string())
 }
 
 fn report(recovery: &Recovery) {
@@ -150,6 +165,11 @@ pub(super) fn folder(within: Option<&Path>) -> Scratch {
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
+    /// Where machines under QEMU are in it.
+    pub(super) fn qemu(&self) -> PathBuf {
+        self.0.join("qemu")
+    }
+
     /// Where machines are in it.
     pub(super) fn machines(&self) -> PathBuf {
         self.0.join("machines")

@@ -243,8 +243,8 @@ struct Create {
     /// The image to begin from: a root file system, or a learned world
     #[arg(long)]
     image: Option<String>,
-    /// What it is: a process, or a machine under Firecracker, if the server has it; a snapshot goes on where it was taken
-    #[arg(long, value_parser = ["auto", "process", "firecracker"], default_value = "auto", conflicts_with = "snapshot")]
+    /// What it is: a process, or a machine under Firecracker or QEMU, if the server has it; a snapshot goes on where it was taken
+    #[arg(long, value_parser = ["auto", "process", "firecracker", "qemu"], default_value = "auto", conflicts_with = "snapshot")]
     backend: String,
     /// The snapshot to begin from
     #[arg(long, conflicts_with = "image")]
@@ -704,12 +704,19 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode> {
     if let Ok(machines) = &machines {
         reports.push(machines.report());
     }
+    let qemu = host::qemu(&folder.qemu());
+    if let Ok(qemu) = &qemu {
+        reports.push(qemu.report());
+    }
     if options.json {
         table::json(&reports)?;
     } else {
         reports.iter().for_each(print::report);
         if let Err(why) = machines {
             println!("firecracker: NOT usable: {why}");
+        }
+        if let Err(why) = qemu {
+            println!("qemu: NOT usable: {why}");
         }
     }
     // What runs Python decides, as all else needs it.

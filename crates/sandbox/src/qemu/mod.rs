@@ -24,7 +24,7 @@ use std::thread::{self, JoinHandle};
 use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
-use crate::image::{Image, Images, machine};
+use crate::image::{DEFAULT, Image, Images, machine};
 use crate::limits::DISK_MIB;
 use crate::model::{Capability, Report, Snapshot, Spec};
 use crate::process::cgroup::Hierarchies;
@@ -468,7 +468,7 @@ impl Backend for Qemu {
             version.unwrap_or_default(),
             "no machine can be made: there is no `qemu-system-x86_64` (Debian: qemu-system-x86)",
         );
-        let image = inner.images.find(crate::image::DEFAULT).ok();
+        let image = inner.images.find(DEFAULT).ok();
         let built = image.and_then(|image| inner.images.machine(&image));
         say(
             "kernel",
@@ -520,12 +520,21 @@ impl Backend for Qemu {
         }
     }
 
+    fn image(&self, name: Option<&str>) -> Result<String, CreateError> {
+        let image = self.inner.images.find(name.unwrap_or(DEFAULT))?;
+        Ok(image.name)
+    }
+
+    fn archive(&self) -> &'static str {
+        store::TITLE
+    }
+
     fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
         check(spec)?;
         let image = self
             .inner
             .images
-            .find(spec.image.as_deref().unwrap_or(crate::image::DEFAULT))?;
+            .find(spec.image.as_deref().unwrap_or(DEFAULT))?;
         let template = self.inner.template(&image, spec)?;
         let world = World::restore(&self.inner, spec, &template.0, &template.1, None)?;
         Ok(self.inner.admit(world))

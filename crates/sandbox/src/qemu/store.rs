@@ -28,7 +28,7 @@ const MANIFEST: &str = "manifest.json";
 const MEMORY: &str = "memory";
 const DEVICES: &str = "devices";
 /// In an archive: what it is an archive of.
-const TITLE: &str = "worldline-machine";
+pub(super) const TITLE: &str = "worldline-qemu";
 /// Memories that stay at hand after they are written.
 const AT_HAND: usize = 3;
 /// Bytes of the longest state of devices that is read.
