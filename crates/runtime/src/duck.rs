@@ -40,6 +40,11 @@ pub enum SqlError {
         /// What the system said.
         why: String,
     },
+    /// The tables are behind the journal, and cannot be written.
+    #[error(
+        "the tables of worlds cannot be written ({0}): nothing is lost, what was answered is in the journal; make room on the disk, or start again"
+    )]
+    Stuck(String),
     /// The file cannot be opened.
     #[error("cannot open {path}: {why}")]
     Open {

@@ -26,6 +26,8 @@ pub const MAX_TRACED: usize = 4096;
 pub const MAX_REPLIES: usize = 4096;
 /// Bytes of the journal after which it begins anew, once its rows are in the tables.
 pub const MAX_JOURNAL: u64 = 8 << 20;
+/// Wait before tables that could not be written, as on a full disk, are tried again.
+pub const TABLES_RETRY: Duration = Duration::from_secs(1);
 /// How often times to live are looked at.
 pub const TTL_WATCH: Duration = Duration::from_millis(250);
 /// Branches of one verification.

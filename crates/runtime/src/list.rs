@@ -113,7 +113,9 @@ impl Runtime {
                 tracing::error!(snapshot = snapshot.id, %error, "it will not be there at the next start");
             }
         }
-        self.0.store.flush();
+        if let Err(error) = self.0.store.flush() {
+            tracing::error!(%error, "the next start carries them over");
+        }
     }
 
     /// Worlds with these words, oldest first; live matches are among them.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::duck::{Connection, Database, Rows, SqlError, Value};
-use crate::limits::{MAX_JOURNAL, MAX_QUERY, MAX_ROWS};
+use crate::limits::{MAX_JOURNAL, MAX_QUERY, MAX_ROWS, TABLES_RETRY};
 use crate::row::Row;
 
 const TABLES: &str = "worlds.duckdb";
@@ -74,6 +74,10 @@ struct Journal {
 struct Progress {
     applied: i64,
     refused: Vec<String>,
+    /// Why the tables cannot be written, while they cannot.
+    stuck: Option<String>,
+    /// What is not in the tables stays in the journal for the next start.
+    closing: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,7 +134,11 @@ impl Store {
                 last: applied,
             }),
             tables: Mutex::new(tables),
-            progress: Mutex::new(Progress { applied, refused }),
+            progress: Mutex::new(Progress {
+                applied,
+                refused,
+                ..Progress::default()
+            }),
             moved: Condvar::new(),
         });
         let (queue, lines) = channel();
@@ -178,15 +186,15 @@ impl Store {
     }
 
     /// Waits until the tables have all that was committed.
-    pub(crate) fn flush(&self) {
+    pub(crate) fn flush(&self) -> Result<(), SqlError> {
         let last = lock(&self.shared.journal).last;
-        let mut progress = lock(&self.shared.progress);
-        while progress.applied < last {
-            progress = self
-                .shared
-                .moved
-                .wait(progress)
-                .unwrap_or_else(PoisonError::into_inner);
+        let behind = |progress: &mut Progress| progress.applied < last && progress.stuck.is_none();
+        let progress = lock(&self.shared.progress);
+        let progress = self.shared.moved.wait_while(progress, behind);
+        let progress = progress.unwrap_or_else(PoisonError::into_inner);
+        match &progress.stuck {
+            Some(why) if progress.applied < last => Err(SqlError::Stuck(why.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -197,13 +205,13 @@ impl Store {
 
     /// One statement of ours, over all that was committed.
     pub(crate) fn query(&self, sql: &str, values: &[Value]) -> Result<Rows, SqlError> {
-        self.flush();
+        self.flush()?;
         lock(&self.shared.tables).query(sql, values)
     }
 
     /// One question of the caller's, which cannot change anything, nor see the machine's files.
     pub(crate) fn ask(&self, sql: &str) -> Result<Rows, SqlError> {
-        self.flush();
+        self.flush()?;
         let mut connection = self.database.connect()?;
         connection.script("BEGIN TRANSACTION READ ONLY")?;
         let sql = sql.trim().trim_end_matches(';');
@@ -245,17 +253,30 @@ impl Shared {
             // DuckDB may be unable to write for a while, as when the disk is full: the journal keeps the
             // lines, and they are tried again.
             while let Err(error) = apply(&mut lock(&self.tables), &batch, &mut refused) {
-                tracing::error!(%error, "the tables cannot be written; trying again");
-                std::thread::sleep(std::time::Duration::from_secs(1));
+                tracing::error!(%error, "the tables cannot be written");
+                if self.is_closing_after(error.to_string()) {
+                    return;
+                }
             }
             let last = batch.last().map_or(0, |line| line.line);
             let mut progress = lock(&self.progress);
             progress.applied = last;
+            progress.stuck = None;
             progress.refused.append(&mut refused);
             drop(progress);
             self.moved.notify_all();
             self.trim(last);
         }
+    }
+
+    /// Tells those who wait what is wrong, and waits for a while; whether the store is being closed.
+    fn is_closing_after(&self, error: String) -> bool {
+        let mut progress = lock(&self.progress);
+        progress.stuck = Some(error);
+        self.moved.notify_all();
+        let open = |progress: &mut Progress| !progress.closing;
+        let waited = self.moved.wait_timeout_while(progress, TABLES_RETRY, open);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
     /// Begins the journal anew when it is long and all of it is in the tables.
@@ -315,6 +336,8 @@ fn write(tables: &mut Connection, lines: &[Line]) -> Result<(), SqlError> {
 impl Drop for Store {
     fn drop(&mut self) {
         lock(&self.queue).take();
+        lock(&self.shared.progress).closing = true;
+        self.shared.moved.notify_all();
         if let Some(writer) = lock(&self.writer).take() {
             let _ = writer.join();
         }
@@ -389,6 +412,17 @@ mod tests {
         std::fs::write(folder.path().join(JOURNAL), &text).unwrap();
         let store = Store::open(folder.path()).unwrap();
         assert_eq!((count(&store), store.refused().len()), (2, 0));
+    }
+
+    #[test]
+    fn a_store_whose_folder_vanished_says_so_and_closes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        store.commit(vec![entity("b")]).unwrap();
+        let said = store.query("SELECT 1", &[]).unwrap_err();
+        assert!(matches!(said, SqlError::Stuck(_)), "{said}");
+        drop(store);
     }
 
     #[test]
