@@ -6,7 +6,7 @@ use serde::Deserialize;
 use worldline_cartridge::Cartridge;
 use worldline_trainer::dataset::{Licences, Sources};
 use worldline_trainer::evaluate::{FP32, INT8, Int8, Report};
-use worldline_trainer::free_run::{Finding, Options, free_run, scenes};
+use worldline_trainer::free_run::{Finding, Options, Row, free_run, scenes};
 
 #[derive(Deserialize)]
 struct Sidecar {
@@ -56,7 +56,6 @@ fn the_integers_of_melee_stay_close_to_its_floats() {
 }
 
 #[test]
-#[ignore = "minutes: whole matches"]
 fn whole_matches_of_melee_have_damage_and_lost_stocks_and_an_end() {
     let cartridge = Cartridge::open(shipped("melee.cart")).unwrap();
     let dataset = Sources {
@@ -73,10 +72,14 @@ fn whole_matches_of_melee_have_damage_and_lost_stocks_and_an_end() {
         ..Options::default()
     };
     let report = free_run(&Int8(&cartridge), &scenes, options);
+    let broken = |row: &Row, finding| row.findings.get(&finding).copied().unwrap_or_default();
     for row in &report.rows {
         assert_eq!(row.ended_by_stocks + row.ended_by_time, row.matches);
-        assert!(row.stocks_lost > 0 && row.damage > 0.0, "{row:?}");
-        let broken = |finding| row.findings.get(&finding).copied().unwrap_or_default();
-        assert_eq!(broken(Finding::StockRose), 0, "{row:?}");
+        assert!(row.damage > 0.0, "{row:?}");
+        assert_eq!(broken(row, Finding::StockRose), 0, "{row:?}");
+        // A script's two fighters may hit each other until the time is up, as on these two stages.
+        if row.pilot != "scripted" {
+            assert!(row.stocks_lost > 0, "{row:?}");
+        }
     }
 }
