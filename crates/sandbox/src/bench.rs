@@ -139,6 +139,40 @@ pub fn measure_machines(
     })
 }
 
+/// Boots a machine, where a backend's worlds go on from one that did.
+pub type Boot<'a> = &'a dyn Fn(&Spec) -> Result<Arc<dyn Sandbox>, Failed>;
+
+/// Measures machines with a whole Linux: begun once, then branched from where that stood.
+pub fn measure_linux(
+    backend: &dyn Backend,
+    boot: Boot,
+    plan: &Plan,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Measured, Failed> {
+    let before = load();
+    let mut bench = Bench {
+        backend,
+        plan,
+        rows: Vec::new(),
+    };
+    progress("booting a machine");
+    let begun = Instant::now();
+    let machine = boot(&linux())?;
+    run(&*machine, "1")?;
+    let took = milliseconds(begun);
+    machine.destroy();
+    bench.row("boot to first reply", BARE, 0, "ms", vec![took]);
+    progress("snapshots and branches");
+    bench.linux()?;
+    Ok(Measured {
+        backend: backend.name(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        load: [before, load()],
+        rows: bench.rows,
+        left_out: Vec::new(),
+    })
+}
+
 /// A machine without a heap.
 const BARE: (u32, &str) = (0, "");
 
@@ -237,6 +271,52 @@ impl Bench<'_> {
         for count in self.plan.branches.clone() {
             self.branches(&last, BARE, &machine(), count, &answer)?;
         }
+        Ok(())
+    }
+
+    fn linux(&mut self) -> Result<(), Failed> {
+        let world = self.backend.create(&linux())?;
+        run(&*world, "x = 41")?;
+        let (mut taken, mut pauses) = (Vec::new(), Vec::new());
+        let mut last: Option<String> = None;
+        for _ in 0..self.plan.rounds.min(5) {
+            let begun = Instant::now();
+            let snapshot = world.snapshot(None)?;
+            taken.push(milliseconds(begun));
+            pauses.push(snapshot.pause_ms);
+            self.backend.persist(&snapshot.id)?;
+            if let Some(last) = last.replace(snapshot.id) {
+                self.backend.remove_snapshot(&last)?;
+            }
+        }
+        self.row("snapshot", BARE, 0, "ms", taken);
+        self.row("pause of the source", BARE, 0, "ms", pauses);
+        let last = last.ok_or("no snapshot was asked for")?;
+        self.runs(&last)?;
+        for count in self.plan.branches.clone() {
+            self.branches(&last, BARE, &linux(), count, &|world| run(world, "x + 1"))?;
+        }
+        Ok(())
+    }
+
+    /// Branches one after the other, with time between them for another to be made ready.
+    fn runs(&mut self, snapshot: &str) -> Result<(), Failed> {
+        let (mut running, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.plan.rounds {
+            let begun = Instant::now();
+            let branch = self.backend.restore(snapshot, &linux())?;
+            running.push(milliseconds(begun));
+            run(&*branch, "x + 1")?;
+            first.push(milliseconds(begun));
+            let again = Instant::now();
+            run(&*branch, "x + 1")?;
+            second.push(milliseconds(again));
+            branch.destroy();
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+        self.row("branch, one ready, to running", BARE, 1, "ms", running);
+        self.row("branch, one ready, to first reply", BARE, 1, "ms", first);
+        self.row("its second reply", BARE, 1, "ms", second);
         Ok(())
     }
 
@@ -416,6 +496,15 @@ fn machine() -> Spec {
     Spec {
         memory_mib: 128,
         disk_mib: 16,
+        ..Spec::default()
+    }
+}
+
+/// What machines with a whole Linux are measured with.
+fn linux() -> Spec {
+    Spec {
+        memory_mib: 512,
+        disk_mib: 64,
         ..Spec::default()
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use worldline_sandbox::bench::{Failed, Measured, Plan, measure, measure_machines};
+use worldline_sandbox::bench::{Failed, Measured, Plan, measure, measure_linux, measure_machines};
 
 use super::host;
 use crate::table;
@@ -15,8 +15,8 @@ const POOL: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What is measured: processes with Python, or machines under Firecracker with a guest that has no operating system
-    #[arg(long, value_parser = ["process", "firecracker"], default_value = "process")]
+    /// What is measured: processes with Python, or machines under Firecracker with a guest that has no operating system, or machines of 512 MiB with Linux under QEMU
+    #[arg(long, value_parser = ["process", "firecracker", "qemu"], default_value = "process")]
     backend: String,
     /// Heaps of the worlds, in MiB
     #[arg(long = "heap", value_name = "MIB", value_delimiter = ',', default_values_t = Plan::default().heaps_mib)]
@@ -47,6 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     let measured = match options.backend.as_str() {
         "firecracker" => machines(options, &plan)?,
+        "qemu" => linux(options, &plan)?,
         _ => processes(options, &plan)?,
     }
     .map_err(|error| anyhow!(error))?;
@@ -76,6 +77,15 @@ fn machines(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>> 
     let folder = host::folder(options.data.as_deref());
     let machines = host::firecracker(&folder.machines(), false).map_err(|why| anyhow!(why))?;
     Ok(measure_machines(&machines, plan, &mut |step| {
+        eprintln!("{step}")
+    }))
+}
+
+fn linux(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>> {
+    let folder = host::folder(options.data.as_deref());
+    let qemu = host::qemu(&folder.qemu()).map_err(|why| anyhow!(why))?;
+    let boot = |spec: &_| qemu.boot(spec).map_err(Into::into);
+    Ok(measure_linux(&qemu, &boot, plan, &mut |step| {
         eprintln!("{step}")
     }))
 }

@@ -175,6 +175,18 @@ impl Qemu {
         &self.reaped
     }
 
+    /// A machine that boots, as the first of its sizes does; [`Backend::create`] goes on from where such a one
+    /// stood.
+    pub fn boot(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
+        check(spec)?;
+        let image = self
+            .inner
+            .images
+            .find(spec.image.as_deref().unwrap_or(DEFAULT))?;
+        let world = World::boot(&self.inner, spec, &image.digest)?;
+        Ok(self.inner.admit(world))
+    }
+
     /// The images that worlds can be made of.
     pub fn images(&self) -> &Images {
         &self.inner.images
