@@ -14,6 +14,8 @@ pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=1 << 20;
 pub const PROCESSORS: std::ops::RangeInclusive<u32> = 1..=256;
 /// Disk that a world may be given, in MiB.
 pub const DISK_MIB: std::ops::RangeInclusive<u32> = 16..=1 << 20;
+/// Bytes beyond its disk that do not end a world: the folders of a file that is as large as the disk.
+pub const DISK_SLACK: u64 = 1 << 20;
 /// Processes and threads of a world.
 pub const MAX_PROCESSES: u64 = 512;
 /// Open files of a process. The loader of an image needs room for the files that it maps.

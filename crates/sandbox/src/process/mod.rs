@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{CreateError, StoreError};
 use crate::fault::{Fault, Faults};
 use crate::image::{Image, ImageError, Images, Machine};
-use crate::limits::{DISK_MIB, DISK_WATCH, MEMORY_MIB, PROCESSORS};
+use crate::limits::{DISK_MIB, DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::model::{Command, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::{Backend, Sandbox};
@@ -478,13 +478,13 @@ impl Drop for Process {
 }
 
 /// Ends worlds that write more than their disk holds. No quota of the host's is needed for it; a single
-/// file is held to the limit by the kernel.
+/// file is held to the limit by the kernel, and one that is stopped there ends nobody.
 fn watch_disks(inner: Weak<Inner>) -> io::Result<()> {
     let watch = move || loop {
         std::thread::sleep(DISK_WATCH);
         let Some(inner) = inner.upgrade() else { return };
         for world in inner.living() {
-            if world.written() > world.disk_limit() {
+            if world.written() > world.disk_limit() + DISK_SLACK {
                 tracing::warn!(
                     world = world.id(),
                     "ended: it wrote more than its disk holds"

@@ -317,14 +317,25 @@ fn a_damaged_manifest_is_named_and_the_others_are_kept(_: &dyn Backend) {
 fn an_agent_killed_from_outside_ends_its_world_alone(backend: &dyn Backend) {
     let (one, other) = (world(backend), world(backend));
     let group = traces(Path::new("/nowhere"));
-    let pid = group
+    let pids: Vec<&str> = group
         .iter()
         .filter_map(|trace| trace.strip_prefix("process ")?.split_once(" of "))
-        .filter(|(_, of)| of.ends_with(one.id()));
-    let first: i32 = pid.map(|(pid, _)| pid.parse().unwrap()).min().unwrap();
+        .filter(|(_, of)| of.ends_with(one.id()))
+        .map(|(pid, _)| pid)
+        .collect();
+    // The one whose parent is outside; numbers begin anew when they are used up.
+    let parent = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        line.map(|text| text.trim().to_owned()).unwrap_or_default()
+    };
+    let first = pids
+        .iter()
+        .find(|pid| !pids.contains(&parent(pid).as_str()));
+    let first = first.expect("the world's first process");
     assert!(
         Outside::new("kill")
-            .args(["-9", &first.to_string()])
+            .args(["-9", first])
             .status()
             .unwrap()
             .success()
@@ -334,7 +345,7 @@ fn an_agent_killed_from_outside_ends_its_world_alone(backend: &dyn Backend) {
         .exec(&worldline_sandbox::Command::line("true"), &mut quiet)
         .is_ok()
     {
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
     assert_eq!(other.value("1"), "1");
 }

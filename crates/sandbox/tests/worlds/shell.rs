@@ -122,7 +122,7 @@ fn a_command_ends_with_its_time_or_its_caller(backend: &dyn Backend) {
         cancel.cancel();
     });
     assert_eq!(world.exec(&cancelled, &mut quiet).unwrap(), 137);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     assert_eq!(world.line("pgrep -c sleep").1, "0\n");
 }
 
@@ -172,7 +172,7 @@ fn a_terminal_is_typed_at_resized_and_hung_up(backend: &dyn Backend) {
     drop(terminal);
     let begun = Instant::now();
     while world.line("pgrep -c bash").1.trim() != "1" {
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
     let short = world.begin(&Command::line("exit 7"), Some((1, 1))).unwrap();
     let ended = std::iter::repeat_with(|| short.next(Duration::from_secs(5)).unwrap());
