@@ -41,6 +41,9 @@ pub(super) struct World {
     /// One snapshot at a time: what the next one differs from.
     base: Mutex<Base>,
     paused: AtomicBool,
+    /// Whether its guest is being asked something. It waits for the next call by looking, all the time, so
+    /// between calls its processors stand still and others have the host's. Changed under the API's lock.
+    awake: AtomicBool,
     branches: AtomicU64,
 }
 
@@ -75,6 +78,7 @@ impl World {
         drop(serial);
         greeted.map_err(|error| world.silent(&error))?;
         world.wake()?;
+        world.rest();
         Ok(world)
     }
 
@@ -108,6 +112,7 @@ impl World {
         });
         loaded.map_err(|error| world.refused(error))?;
         world.wake()?;
+        world.rest();
         Ok(world)
     }
 
@@ -133,6 +138,7 @@ impl World {
             origin,
             base: Mutex::new(base),
             paused: AtomicBool::new(false),
+            awake: AtomicBool::new(true),
             branches: AtomicU64::new(0),
         })
     }
@@ -224,6 +230,26 @@ impl World {
         }
     }
 
+    /// Lets the processors run for a call.
+    fn rouse(&self) -> Result<(), ApiError> {
+        let mut api = self.machine.api();
+        api.resume()?;
+        self.awake.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Has them stand still until the next one. A machine that cannot be told so is over, which the next
+    /// call says.
+    fn rest(&self) {
+        let mut api = self.machine.api();
+        let _ = api.pause();
+        self.awake.store(false, Ordering::Release);
+    }
+
+    fn stands(&self) -> bool {
+        self.paused.load(Ordering::Acquire) || !self.awake.load(Ordering::Acquire)
+    }
+
     fn refused(&self, error: ApiError) -> CreateError {
         if let ApiError::Lost { .. } = error {
             return CreateError::Monitor {
@@ -264,8 +290,8 @@ impl World {
         for name in names {
             let _ = fs::remove_file(root.join(name));
         }
-        let stood = self.paused.load(Ordering::Acquire);
         let mut api = self.machine.api();
+        let stood = self.stands();
         let begun = Instant::now();
         if !stood {
             api.pause().map_err(SnapshotError::Machine)?;
@@ -399,13 +425,22 @@ impl Sandbox for World {
         }
         let until = Instant::now() + command.timeout.unwrap_or(PATIENCE);
         let mut serial = self.machine.serial();
-        let (kind, payload) = serial.call(
+        self.rouse().map_err(ExecError::Machine)?;
+        let answer = serial.call(
             kind::SPAWN,
             line.as_bytes(),
             Some(until),
             &command.cancel,
             &mut |bytes| output(Stream::Out, bytes),
-        )?;
+        );
+        // A monitor whose guest turns itself off is on its way out, and may never answer again.
+        let lives = answer
+            .as_ref()
+            .map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true);
+        if lives {
+            self.rest();
+        }
+        let (kind, payload) = answer?;
         match (kind, payload.first_chunk::<4>()) {
             (kind::EXIT, Some(code)) => Ok(i32::from_le_bytes(*code)),
             _ => Err(io::Error::other(String::from_utf8_lossy(&payload).into_owned()).into()),
@@ -443,7 +478,10 @@ impl Sandbox for World {
         if self.is_over() {
             return Err(ExecError::Gone(self.id.clone()));
         }
-        self.machine.api().pause().map_err(ExecError::Machine)?;
+        let mut api = self.machine.api();
+        if !self.stands() {
+            api.pause().map_err(ExecError::Machine)?;
+        }
         self.paused.store(true, Ordering::Release);
         Ok(())
     }
@@ -452,8 +490,11 @@ impl Sandbox for World {
         if self.is_over() {
             return Err(ExecError::Gone(self.id.clone()));
         }
-        self.machine.api().resume().map_err(ExecError::Machine)?;
+        let mut api = self.machine.api();
         self.paused.store(false, Ordering::Release);
+        if !self.stands() {
+            api.resume().map_err(ExecError::Machine)?;
+        }
         Ok(())
     }
 

@@ -89,7 +89,7 @@ pub(crate) fn monitors(data: &Path) -> Vec<u32> {
 }
 
 /// All that machines of a folder could leave: processes, mounts, control groups, folders.
-fn traces(data: &Path) -> BTreeSet<String> {
+pub(crate) fn traces(data: &Path) -> BTreeSet<String> {
     let data = data.canonicalize().unwrap();
     let mut traces: BTreeSet<String> = monitors(&data)
         .into_iter()

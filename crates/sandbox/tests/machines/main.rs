@@ -26,6 +26,8 @@ enum Needs {
     Root,
     /// Those, and the jailer.
     Jailer,
+    /// Those, and tap devices.
+    Network,
 }
 
 fn main() -> ExitCode {
@@ -73,12 +75,33 @@ fn missing(needs: Needs) -> Option<&'static str> {
         fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
     };
     let jailer = || programs().is_some_and(|(_, jailer)| jailer.is_some());
+    let tap = || {
+        fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")
+            .is_ok()
+    };
     match needs {
         Needs::Nothing => None,
         _ if !root() => Some("it needs the administrator's rights"),
-        Needs::Jailer if !jailer() => Some("there is no jailer: WORLDLINE_JAILER names one"),
-        _ => None,
+        Needs::Jailer | Needs::Network if !jailer() => {
+            Some("there is no jailer: WORLDLINE_JAILER names one")
+        }
+        Needs::Jailer | Needs::Network if !can_wall_in() => {
+            Some("this host lets nobody make namespaces, mounts and devices")
+        }
+        Needs::Network if !tap() => Some("there is no /dev/net/tun"),
+        Needs::Root | Needs::Jailer | Needs::Network => None,
     }
+}
+
+/// Whether this host lets the administrator do what a jailer does, asked without one.
+fn can_wall_in() -> bool {
+    const WALLS: &str = "mount -t tmpfs tmpfs /mnt && mknod /mnt/null c 1 3";
+    let mut ask = std::process::Command::new("unshare");
+    ask.args(["--mount", "--net", "sh", "-c", WALLS]);
+    ask.output().is_ok_and(|told| told.status.success())
 }
 
 /// A folder that a jailed user can pass.
