@@ -393,11 +393,16 @@ fn read_answer(from: &mut impl Read) -> io::Result<(u16, Vec<u8>)> {
 
 fn more(from: &mut impl Read, onto: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 4096];
-    match from.read(&mut buffer)? {
-        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up")),
-        count => {
-            onto.extend(&buffer[..count]);
-            Ok(())
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up")),
+            Ok(count) => {
+                onto.extend(&buffer[..count]);
+                return Ok(());
+            }
+            // This program was stopped and goes on.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
