@@ -69,4 +69,9 @@ fn a_machine_is_made_kept_and_branched_on_the_command_line() {
     told(&["pause", id]);
     told(&["resume", id]);
     assert_eq!(told(&["exec", id, "count"]), "2");
+    // The server is killed, not asked to end: its machines would wait for its next start.
+    let children = children.iter().filter_map(|child| child["id"].as_str());
+    for one in children.chain([id]) {
+        told(&["rm", one]);
+    }
 }

@@ -39,6 +39,7 @@ pub mod bench;
 mod error;
 mod fault;
 pub mod firecracker;
+mod folder;
 pub mod image;
 pub mod limits;
 mod model;

@@ -16,6 +16,10 @@ use thiserror::Error;
 
 /// How long an answer may take. Writing memory to a slow disk is the longest.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The request that stops a machine's processors or lets them go on, and how long it may take: a monitor whose
+/// guest is turning the machine off may never answer it.
+const STATE: &str = "PATCH /vm";
+const STATE_PATIENCE: Duration = Duration::from_secs(20);
 /// Longest head of an answer, bytes.
 const MAX_HEAD: usize = 16 << 10;
 /// Longest answer, bytes.
@@ -224,7 +228,6 @@ impl Api {
         let folder = File::open(folder)?;
         let socket = format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(stream))
     }
@@ -340,6 +343,9 @@ impl Api {
         )
         .into_bytes();
         all.extend(body);
+        let at_once = request == STATE;
+        self.0
+            .set_read_timeout(Some(if at_once { STATE_PATIENCE } else { PATIENCE }))?;
         self.0.write_all(&all)?;
         read_answer(&mut self.0)
     }

@@ -21,14 +21,12 @@ mod sys;
 mod world;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -37,6 +35,7 @@ use store::{SNAPSHOTS, Store, Stored};
 use world::World;
 
 use crate::error::{CreateError, StoreError};
+use crate::folder::Folder;
 use crate::limits::{DISK_MIB, MEMORY_MIB};
 use crate::model::{Report, Snapshot, Spec};
 use crate::process::cgroup::Hierarchies;
@@ -53,11 +52,6 @@ const METAL_FILE: &str = "metal";
 pub const VCPUS: RangeInclusive<u32> = 1..=32;
 /// The user and group of jailed monitors: one of no one's.
 pub const JAILED: u32 = 1_879_040_000;
-
-/// How long a folder may be locked still: a program that this one just starts holds all of its open files
-/// until it is another.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Where things are, and what machines are made of.
 #[derive(Clone, Debug)]
@@ -155,7 +149,7 @@ struct Inner {
     /// What this host's processor is.
     processor: String,
     worlds: Mutex<BTreeMap<String, Weak<World>>>,
-    _lock: File,
+    _folder: Folder,
 }
 
 /// What a start found of a former run.
@@ -177,20 +171,16 @@ impl Firecracker {
     /// Opens a folder, after removing what a killed program left there.
     pub fn open(settings: Settings) -> Result<Self, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, source };
-        fs::create_dir_all(&settings.data).map_err(io("making the data folder"))?;
-        let data = settings.data.canonicalize();
-        let data = data.map_err(io("opening the data folder"))?;
-        let lock = lock(&data)?;
+        let folder = Folder::take(&settings.data, "firecracker")?;
         let monitor = version(&settings.program).map_err(io("asking firecracker its version"))?;
         let program = settings.program.canonicalize();
-        let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
         let host = Host {
-            prefix: format!("fc{:.8}", format!("{digest:x}")),
+            prefix: folder.prefix.clone(),
             program: program.map_err(io("finding firecracker"))?,
             jail: settings.jail,
             hardware: settings.hardware,
             hierarchies: Hierarchies::find(),
-            data,
+            data: folder.path.clone(),
         };
         let machines = machine::reap(&host).map_err(io("removing former machines"))?;
         let (store, problems) =
@@ -203,7 +193,7 @@ impl Firecracker {
             monitor,
             processor: processor(),
             worlds: Mutex::default(),
-            _lock: lock,
+            _folder: folder,
             host,
         };
         Ok(Self {
@@ -215,22 +205,6 @@ impl Firecracker {
     /// What this start removed of a former run.
     pub fn reaped(&self) -> &Reaped {
         &self.reaped
-    }
-}
-
-fn lock(data: &Path) -> Result<File, StoreError> {
-    let io = |doing| move |source| StoreError::Io { doing, source };
-    let lock = File::create(data.join("lock")).map_err(io("opening the data folder"))?;
-    let until = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_POLL),
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked(data.display().to_string()));
-            }
-            Err(TryLockError::Error(source)) => return Err(io("locking the data folder")(source)),
-        }
     }
 }
 

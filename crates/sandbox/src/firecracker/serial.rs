@@ -178,10 +178,15 @@ fn listen(from: &mut ChildStdout, to: &SyncSender<io::Result<Vec<u8>>>) {
 }
 
 fn panicked(why: &[u8]) -> io::Error {
-    io::Error::other(format!(
-        "the guest panicked: {}",
-        String::from_utf8_lossy(why)
-    ))
+    let why = String::from_utf8_lossy(why);
+    let said = format!("the guest panicked: {why}");
+    io::Error::new(io::ErrorKind::ConnectionAborted, said)
+}
+
+/// Whether the guest answers nothing any more.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted)
 }
 
 /// The machine ended under a call.

@@ -15,7 +15,7 @@ use super::api::{
 use super::machine::{DISK, KERNEL, MEMORY, Machine, STATE, Size, VSOCK, link};
 use super::network::TAP;
 use super::store::Stored;
-use super::{GUEST, Inner, sparse};
+use super::{GUEST, Inner, serial, sparse};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::limits::MAX_NAME;
 use crate::model::{Cancel, Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
@@ -433,11 +433,10 @@ impl Sandbox for World {
             &command.cancel,
             &mut |bytes| output(Stream::Out, bytes),
         );
-        // A monitor whose guest turns itself off is on its way out, and may never answer again.
-        let lives = answer
-            .as_ref()
-            .map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true);
-        if lives {
+        if answer.as_ref().is_err_and(serial::is_end) {
+            // Its guest turned itself off: a monitor on its way out may answer nothing, and never end.
+            self.machine.end();
+        } else {
             self.rest();
         }
         let (kind, payload) = answer?;

@@ -18,9 +18,8 @@ mod userfault;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -28,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
 use crate::fault::{Fault, Faults};
+use crate::folder::{Folder, make_passable};
 use crate::image::{Image, ImageError, Images, Machine};
 use crate::limits::{DISK_MIB, DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::model::{Command, Report, Snapshot, Spec};
@@ -99,43 +99,23 @@ struct Inner {
     worlds: Mutex<BTreeMap<String, Weak<World>>>,
     /// One template is made at a time.
     templates: Mutex<()>,
-    _lock: File,
+    _folder: Folder,
 }
 
 impl Process {
     /// Opens a folder, after removing what a killed program left there.
     pub fn open(settings: Settings) -> Result<Self, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, source };
-        for folder in [
-            settings.data.clone(),
-            settings.data.join(WORLDS),
-            settings.data.join(SNAPSHOTS),
-            settings.images.clone(),
-        ] {
-            make_passable(&folder).map_err(io("making the data folder"))?;
+        let folder = Folder::take(&settings.data, "process")?;
+        let (data, prefix) = (folder.path.clone(), folder.prefix.clone());
+        for inner in [&data.join(WORLDS), &data.join(SNAPSHOTS), &settings.images] {
+            make_passable(inner).map_err(io("making the data folder"))?;
         }
-        let data = settings
-            .data
-            .canonicalize()
-            .map_err(io("opening the data folder"))?;
         let images = settings
             .images
             .canonicalize()
             .map_err(io("opening the folder of images"))?;
-        let lock = File::create(data.join("lock")).map_err(io("opening the data folder"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked(data.display().to_string()));
-            }
-            Err(TryLockError::Error(source)) => return Err(io("locking the data folder")(source)),
-        }
         let hierarchies = Hierarchies::find();
-        let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
-        let prefix = format!(
-            "{:08x}",
-            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
-        );
         let mut reaped = Reaped {
             groups: hierarchies.reap(|name| name.starts_with(&prefix)),
             ..Reaped::default()
@@ -172,7 +152,7 @@ impl Process {
             store,
             worlds: Mutex::default(),
             templates: Mutex::default(),
-            _lock: lock,
+            _folder: folder,
         });
         watch_disks(Arc::downgrade(&inner)).map_err(io("starting a thread"))?;
         Ok(Self { inner, reaped })
@@ -238,16 +218,6 @@ impl Process {
         let copied = fs::create_dir_all(onto).and_then(|()| world.copy_files(onto));
         copied.map_err(|why| why.to_string())
     }
-}
-
-/// A folder that worlds can pass through, as far as this program owns it, and that others cannot list.
-pub(crate) fn make_passable(folder: &Path) -> io::Result<()> {
-    const PASS: u32 = 0o711;
-    if !folder.exists() {
-        fs::create_dir_all(folder)?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(PASS))?;
-    }
-    Ok(())
 }
 
 /// The agent's program.

@@ -13,7 +13,7 @@ mod store;
 mod world;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -24,11 +24,12 @@ use std::thread::{self, JoinHandle};
 use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
+use crate::folder::{Folder, make_passable};
 use crate::image::{DEFAULT, Image, Images, machine};
 use crate::limits::DISK_MIB;
 use crate::model::{Capability, Report, Snapshot, Spec};
 use crate::process::cgroup::Hierarchies;
-use crate::process::{AGENT, make_passable, shell, sys};
+use crate::process::{AGENT, shell, sys};
 use crate::{Backend, Sandbox, Settings, talk};
 
 use memory::Memory;
@@ -67,7 +68,7 @@ pub(crate) struct Inner {
     machines: Mutex<BTreeMap<String, Arc<Made>>>,
     worlds: Mutex<BTreeMap<String, Weak<World>>>,
     templates: Mutex<BTreeMap<String, Arc<(Stored, store::Picture)>>>,
-    _lock: File,
+    _folder: Folder,
 }
 
 /// The files of an image's machines, open.
@@ -86,32 +87,14 @@ impl Qemu {
     /// Opens a folder, after removing what a killed program left there.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, source };
-        for folder in [&settings.data, &settings.images] {
-            make_passable(folder).map_err(io("making the data folder"))?;
-        }
-        let data = settings
-            .data
-            .canonicalize()
-            .map_err(io("opening the data folder"))?;
+        let folder = Folder::take(&settings.data, "qemu")?;
+        let (data, prefix) = (folder.path.clone(), folder.prefix.clone());
+        make_passable(&settings.images).map_err(io("making the folder of images"))?;
         let images = settings
             .images
             .canonicalize()
             .map_err(io("opening the folder of images"))?;
-        let guard = File::create(data.join("lock")).map_err(io("opening the data folder"))?;
-        match guard.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked(data.display().to_string()));
-            }
-            Err(TryLockError::Error(source)) => return Err(io("locking the data folder")(source)),
-        }
         let hierarchies = Hierarchies::find();
-        let digest =
-            Sha256::digest([b"qemu".as_slice(), data.as_os_str().as_encoded_bytes()].concat());
-        let prefix = format!(
-            "{:08x}",
-            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
-        );
         let groups = hierarchies.reap(|name| name.starts_with(&prefix));
         let (store, problems) =
             Store::open(data.join("snapshots")).map_err(io("reading snapshots"))?;
@@ -155,7 +138,7 @@ impl Qemu {
             machines: Mutex::default(),
             worlds: Mutex::default(),
             templates: Mutex::default(),
-            _lock: guard,
+            _folder: folder,
         };
         let inner = Arc::new(inner);
         pool::fill(Arc::downgrade(&inner), orders).map_err(io("starting a thread"))?;

@@ -75,8 +75,8 @@ pub(crate) const PROMISES: &[Promise] = &[
 /// The monitors of a data folder that run, by their numbers: their names begin with its mark.
 pub(crate) fn monitors(data: &Path) -> Vec<u32> {
     let data = data.canonicalize().unwrap();
-    let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
-    let mark = format!("fc{:.8}-machine-", format!("{digest:x}"));
+    let named = [b"firecracker", data.as_os_str().as_encoded_bytes()].concat();
+    let mark = format!("{:.8}-machine-", format!("{:x}", Sha256::digest(named)));
     let is_one = |pid: &u32| {
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
         let named = read("cmdline").unwrap_or_default().contains(&mark);

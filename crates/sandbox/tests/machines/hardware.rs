@@ -115,7 +115,11 @@ fn a_jailed_machine_is_walled_in() {
     );
     let traces = traces(folder.path());
     if traces.iter().any(|trace| trace.starts_with("group ")) {
-        assert!(proc("cgroup").contains("/worldline/fc"), "{traces:?}");
+        let group = proc("cgroup");
+        assert!(
+            group.contains("/worldline/") && group.contains("-machine-"),
+            "{traces:?}"
+        );
     }
     let snapshot = base.snapshot(None).unwrap();
     assert_eq!(
