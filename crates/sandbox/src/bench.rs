@@ -82,12 +82,7 @@ pub fn measure(
     root: Option<&Path>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Measured, Failed> {
-    let before = load();
-    let mut bench = Bench {
-        backend,
-        plan,
-        rows: Vec::new(),
-    };
+    let mut bench = Bench::new(backend, plan);
     progress("making worlds");
     bench.create()?;
     for heap in &plan.heaps_mib {
@@ -105,13 +100,7 @@ pub fn measure(
             .push("a bubblewrap start of the same image: there is no `bwrap` on this host".into()),
     }
     left_out.push(format!("CRIU alone: {}", criu()));
-    Ok(Measured {
-        backend: backend.name(),
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-        load: [before, load()],
-        rows: bench.rows,
-        left_out,
-    })
+    Ok(bench.done(left_out))
 }
 
 /// Measures machines whose guest has no operating system: what the machine costs, and nothing else.
@@ -120,23 +109,12 @@ pub fn measure_machines(
     plan: &Plan,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Measured, Failed> {
-    let before = load();
-    let mut bench = Bench {
-        backend,
-        plan,
-        rows: Vec::new(),
-    };
+    let mut bench = Bench::new(backend, plan);
     progress("booting machines");
     bench.boot()?;
     progress("snapshots and branches");
     bench.machines()?;
-    Ok(Measured {
-        backend: backend.name(),
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-        load: [before, load()],
-        rows: bench.rows,
-        left_out: Vec::new(),
-    })
+    Ok(bench.done(Vec::new()))
 }
 
 /// Boots a machine, where a backend's worlds go on from one that did.
@@ -149,12 +127,7 @@ pub fn measure_linux(
     plan: &Plan,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Measured, Failed> {
-    let before = load();
-    let mut bench = Bench {
-        backend,
-        plan,
-        rows: Vec::new(),
-    };
+    let mut bench = Bench::new(backend, plan);
     progress("booting a machine");
     let begun = Instant::now();
     let machine = boot(&linux())?;
@@ -164,13 +137,7 @@ pub fn measure_linux(
     bench.row("boot to first reply", BARE, 0, "ms", vec![took]);
     progress("snapshots and branches");
     bench.linux()?;
-    Ok(Measured {
-        backend: backend.name(),
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-        load: [before, load()],
-        rows: bench.rows,
-        left_out: Vec::new(),
-    })
+    Ok(bench.done(Vec::new()))
 }
 
 /// A machine without a heap.
@@ -180,6 +147,29 @@ struct Bench<'a> {
     backend: &'a dyn Backend,
     plan: &'a Plan,
     rows: Vec<Row>,
+    /// The machine's load before.
+    load: f64,
+}
+
+impl<'a> Bench<'a> {
+    fn new(backend: &'a dyn Backend, plan: &'a Plan) -> Self {
+        Self {
+            backend,
+            plan,
+            rows: Vec::new(),
+            load: load(),
+        }
+    }
+
+    fn done(self, left_out: Vec<String>) -> Measured {
+        Measured {
+            backend: self.backend.name(),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            load: [self.load, load()],
+            rows: self.rows,
+            left_out,
+        }
+    }
 }
 
 impl Bench<'_> {

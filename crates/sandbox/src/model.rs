@@ -1,10 +1,14 @@
 //! What callers say and hear.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::CreateError;
+use crate::limits::DISK_MIB;
 
 /// Where output was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,30 @@ impl Spec {
             seed: self.seed.map(|seed| child_seed(seed, ordinal)),
             ..self.clone()
         }
+    }
+
+    /// Whether a backend that gives so much memory (MiB) and so many processors makes a world of these sizes.
+    pub(crate) fn check_sizes(
+        &self,
+        memory: RangeInclusive<u32>,
+        processors: RangeInclusive<u32>,
+    ) -> Result<(), CreateError> {
+        let sizes = [
+            ("memory in MiB", self.memory_mib, memory),
+            ("a number of processors", self.vcpus, processors),
+            ("disk in MiB", self.disk_mib, DISK_MIB),
+        ];
+        for (what, asked, allowed) in sizes {
+            if !allowed.contains(&asked) {
+                return Err(CreateError::Size {
+                    what,
+                    asked,
+                    least: *allowed.start(),
+                    most: *allowed.end(),
+                });
+            }
+        }
+        Ok(())
     }
 }
 

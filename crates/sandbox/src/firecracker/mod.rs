@@ -36,7 +36,7 @@ use world::World;
 
 use crate::error::{CreateError, StoreError};
 use crate::folder::Folder;
-use crate::limits::{DISK_MIB, MEMORY_MIB};
+use crate::limits::MEMORY_MIB;
 use crate::model::{Report, Snapshot, Spec};
 use crate::process::cgroup::Hierarchies;
 use crate::{Backend, Sandbox};
@@ -283,21 +283,7 @@ impl Inner {
     }
 
     fn check(&self, spec: &Spec) -> Result<(), CreateError> {
-        let sizes = [
-            ("memory in MiB", spec.memory_mib, MEMORY_MIB),
-            ("a number of processors", spec.vcpus, VCPUS),
-            ("disk in MiB", spec.disk_mib, DISK_MIB),
-        ];
-        for (what, asked, allowed) in sizes {
-            if !allowed.contains(&asked) {
-                return Err(CreateError::Size {
-                    what,
-                    asked,
-                    least: *allowed.start(),
-                    most: *allowed.end(),
-                });
-            }
-        }
+        spec.check_sizes(MEMORY_MIB, VCPUS)?;
         if spec.network.as_ref().is_some_and(|names| !names.is_empty()) {
             return Err(CreateError::Lacks(
                 "a way out: its guest has no operating system, so leave the names to reach out",

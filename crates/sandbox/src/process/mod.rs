@@ -29,7 +29,7 @@ use crate::error::{CreateError, StoreError};
 use crate::fault::{Fault, Faults};
 use crate::folder::{Folder, make_passable};
 use crate::image::{Image, ImageError, Images, Machine};
-use crate::limits::{DISK_MIB, DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
+use crate::limits::{DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::model::{Command, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::{Backend, Sandbox};
@@ -324,21 +324,7 @@ impl Inner {
 }
 
 fn check(spec: &Spec) -> Result<(), CreateError> {
-    let sizes = [
-        ("memory in MiB", spec.memory_mib, MEMORY_MIB),
-        ("a number of processors", spec.vcpus, PROCESSORS),
-        ("disk in MiB", spec.disk_mib, DISK_MIB),
-    ];
-    for (what, asked, allowed) in sizes {
-        if !allowed.contains(&asked) {
-            return Err(CreateError::Size {
-                what,
-                asked,
-                least: *allowed.start(),
-                most: *allowed.end(),
-            });
-        }
-    }
+    spec.check_sizes(MEMORY_MIB, PROCESSORS)?;
     Names::parse(spec.network.as_deref().unwrap_or_default())?;
     Ok(())
 }

@@ -32,9 +32,9 @@ const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 /// In an archive: the folders that replace those below them, each ended by a zero.
 const REPLACED: &str = "worldline-replaced";
-/// Folder of snapshots, in the data folder.
 /// What its archives begin with: the snapshot's name.
 pub(super) const ARCHIVE: &str = "worldline-snapshot";
+/// Folder of snapshots, in the data folder.
 pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const PAGES: &str = "pages";
 pub(super) const PLAN: &str = "plan";

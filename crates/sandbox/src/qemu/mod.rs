@@ -26,7 +26,6 @@ use sha2::{Digest, Sha256};
 use crate::error::{CreateError, StoreError};
 use crate::folder::{Folder, make_passable};
 use crate::image::{DEFAULT, Image, Images, machine};
-use crate::limits::DISK_MIB;
 use crate::model::{Capability, Report, Snapshot, Spec};
 use crate::process::cgroup::Hierarchies;
 use crate::process::{AGENT, shell, sys};
@@ -418,21 +417,7 @@ impl Inner {
 }
 
 fn check(spec: &Spec) -> Result<(), CreateError> {
-    let sizes = [
-        ("memory in MiB", spec.memory_mib, MEMORY_MIB),
-        ("a number of processors", spec.vcpus, PROCESSORS),
-        ("disk in MiB", spec.disk_mib, DISK_MIB),
-    ];
-    for (what, asked, allowed) in sizes {
-        if !allowed.contains(&asked) {
-            return Err(CreateError::Size {
-                what,
-                asked,
-                least: *allowed.start(),
-                most: *allowed.end(),
-            });
-        }
-    }
+    spec.check_sizes(MEMORY_MIB, PROCESSORS)?;
     match spec.network.as_deref() {
         None | Some([]) => Ok(()),
         Some(_) => Err(CreateError::Lacks(
