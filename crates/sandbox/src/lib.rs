@@ -40,6 +40,7 @@ mod error;
 mod fault;
 pub mod firecracker;
 mod folder;
+mod guest;
 pub mod image;
 pub mod limits;
 mod model;

@@ -4,7 +4,7 @@
 //! its own, starts no program, and ends with the thread that started it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::memory::Memory;
+use crate::guest;
 use crate::process::cgroup::{Group, Hierarchies, Limits};
 use crate::process::shell::FIRST_USER;
 use crate::process::sys;
@@ -29,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const OWN_MEMORY: u64 = 512 << 20;
 /// Its threads.
 const THREADS: u64 = 64;
-/// What is kept of what it and its machine's console say.
-const LAST_WORDS: usize = 4 << 10;
 /// Translated code that it keeps, in MiB.
 const TRANSLATED_MIB: u32 = 64;
 /// What the machine's kernel is told. A machine that ends abnormally ends its monitor too.
@@ -102,7 +101,7 @@ impl Monitor {
             child: Mutex::new(child),
             qmp: Mutex::new(Qmp::new(ends.qmp)),
             state: ends.state,
-            said: remember(ends.words),
+            said: guest::remember(ends.words),
             group,
         };
         monitor.group.admit(pid)?;
@@ -295,27 +294,6 @@ pub(super) fn anonymous(name: &str) -> io::Result<File> {
 /// Another way to an open file, with rights of its own.
 pub(super) fn path_of(file: &File) -> String {
     format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))
-}
-
-/// Keeps the last of what is said.
-fn remember(mut from: io::PipeReader) -> Arc<Mutex<Vec<u8>>> {
-    const STACK: usize = 64 << 10;
-    let said = Arc::new(Mutex::new(Vec::new()));
-    let hear = Arc::clone(&said);
-    let listen = move || {
-        let mut buffer = [0; 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            let mut said = lock(&hear);
-            said.extend_from_slice(&buffer[..count]);
-            let excess = said.len().saturating_sub(LAST_WORDS);
-            said.drain(..excess);
-        }
-    };
-    let thread = thread::Builder::new().name("console".into());
-    if let Err(error) = thread.stack_size(STACK).spawn(listen) {
-        tracing::warn!("nobody hears a machine's console: {error}");
-    }
-    said
 }
 
 /// The conversation. It begins with the first question.

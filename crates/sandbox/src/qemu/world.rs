@@ -1,10 +1,9 @@
 //! One machine.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Inner;
@@ -13,23 +12,17 @@ use super::monitor::{Begin, Monitor};
 use super::pool::{Mould, Ready};
 use super::store::{Picture, Stored};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
-use crate::limits::{DISK_MIB, MAX_NAME};
-use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats, Stream};
+use crate::guest::{self, Connections};
+use crate::limits::MAX_NAME;
+use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats};
 use crate::process::link::Link;
 use crate::process::shell::fresh;
 use crate::talk::{Kept, Talk};
-use crate::wire::{Put, kind};
-use crate::{Output, Running, Said, Sandbox};
+use crate::wire::kind;
+use crate::{Output, Running, Sandbox};
 
-/// How long a machine and its interpreter may take to begin.
-const START: Duration = Duration::from_secs(600);
 /// How long a machine may take to go on, and its agent to fall asleep or wake.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the first byte of a connection may take.
-const CONNECTING: Duration = Duration::from_secs(20);
-const STACK: usize = 128 << 10;
-/// What comes first over a connection that stands.
-const CONNECTED: [u8; 1] = [1];
 
 pub(super) struct World {
     inner: Arc<Inner>,
@@ -43,8 +36,8 @@ pub(super) struct World {
     machine: String,
     origin: Option<String>,
     closed: Vec<String>,
-    /// Connections into it, in words, by their numbers.
-    connections: Arc<Mutex<Vec<String>>>,
+    /// Connections into it.
+    connections: Connections,
     /// One change of its life after the other.
     turn: Mutex<()>,
     branches: AtomicU64,
@@ -77,13 +70,13 @@ impl World {
             base,
         )?;
         world
-            .ready(&world.identity(spec, false))
+            .ready(&guest::identity(world.id(), spec, false))
             .map_err(|error| world.why(error))?;
         world
             .talk
             .start_interpreter()
             .map_err(|error| world.why(error))?;
-        world.talk.first_answer(spec, false, START)?;
+        world.talk.first_answer(spec, false, guest::START)?;
         Ok(world)
     }
 
@@ -119,7 +112,7 @@ impl World {
         world.closed.clone_from(&stored.snapshot.closed);
         world.origin = origin;
         world.talk.link.is_asleep(stored.calls);
-        let identity = world.identity(spec, true);
+        let identity = guest::identity(world.id(), spec, true);
         world
             .talk
             .link
@@ -154,33 +147,15 @@ impl World {
             machine: machine.to_owned(),
             origin: None,
             closed: Vec::new(),
-            connections: Arc::default(),
+            connections: Connections::default(),
             turn: Mutex::default(),
             branches: AtomicU64::new(0),
         })
     }
 
-    /// Who and when the machine is to be.
-    fn identity(&self, spec: &Spec, is_branch: bool) -> Vec<u8> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let mut entropy = [0; 32];
-        // Without it the machine goes on with what it has, mixed with the time.
-        let _ = getrandom::fill(&mut entropy);
-        Put::default()
-            .bytes(self.talk.id.trim_start_matches("world-"))
-            .u64(now.as_secs())
-            .u64(now.subsec_nanos().into())
-            .bytes(entropy)
-            .u64(disk_bytes(spec.disk_mib, spec.memory_mib))
-            .u32(is_branch.into())
-            .0
-    }
-
     fn ready(&self, identity: &[u8]) -> io::Result<()> {
         let call = self.talk.link.call(kind::MACHINE, identity, &[])?;
-        call.done(START)
+        call.done(guest::START)
     }
 
     /// An error of a machine that did not begin, with its last words.
@@ -219,9 +194,8 @@ impl World {
 
     fn go_on(&self) -> io::Result<()> {
         self.monitor.run(true)?;
-        self.talk
-            .link
-            .wake(&self.identity(&self.spec, false), PATIENCE)
+        let identity = guest::identity(self.id(), &self.spec, false);
+        self.talk.link.wake(&identity, PATIENCE)
     }
 
     /// Takes a picture under a new id.
@@ -269,7 +243,7 @@ impl World {
             memory_bytes: memory.bytes(),
             disk_bytes: 0,
             pause_ms,
-            closed: lock(&self.connections).clone(),
+            closed: self.connections.names(),
             spec: Spec {
                 disk_mib: self.disk_mib.load(Ordering::Acquire),
                 ..self.spec.clone()
@@ -284,31 +258,6 @@ impl World {
             devices: Arc::new(devices),
         };
         Ok((stored, picture))
-    }
-
-    /// Another interpreter in the place of one that ended.
-    fn replace_interpreter(&self, code: i32) -> ExecError {
-        const KILLED: i32 = 128 + libc::SIGKILL;
-        let why = match code {
-            KILLED => format!(
-                "it was killed, as when it needs more than its machine's {} MiB of memory",
-                self.spec.memory_mib
-            ),
-            129.. => format!("signal {}", code - 128),
-            _ => format!("exit code {code}"),
-        };
-        let begun = self.talk.start_interpreter();
-        let begun = begun.and_then(|_| {
-            self.talk
-                .first_answer(&self.spec, false, START)
-                .map_err(io::Error::other)
-        });
-        match begun {
-            Ok(()) => ExecError::InterpreterEnded { why },
-            Err(error) => ExecError::InterpreterEnded {
-                why: format!("{why}; a new one does not start: {error}"),
-            },
-        }
     }
 
     fn check_life(&self) -> Result<(), ExecError> {
@@ -331,11 +280,6 @@ impl World {
     }
 }
 
-/// How much of a machine's memory its files may take: what was asked for, and at most half.
-fn disk_bytes(disk_mib: u32, memory_mib: u32) -> u64 {
-    u64::from(disk_mib.min(memory_mib / 2)) << 20
-}
-
 impl Sandbox for World {
     fn id(&self) -> &str {
         &self.talk.id
@@ -350,9 +294,9 @@ impl Sandbox for World {
     }
 
     fn run(&self, cell: &Cell, output: Output) -> Result<Outcome, ExecError> {
-        let outcome = self
-            .talk
-            .run(cell, output, |code| self.replace_interpreter(code));
+        let outcome = self.talk.run(cell, output, |code| {
+            guest::replace_interpreter(&self.talk, &self.spec, code)
+        });
         self.mourn(outcome)
     }
 
@@ -382,28 +326,7 @@ impl Sandbox for World {
     }
 
     fn connect(&self, port: u16) -> Result<TcpStream, ExecError> {
-        self.talk.check()?;
-        let payload = Put::default().u32(port.into());
-        let inside: Arc<dyn Running> = Arc::new(self.talk.running(kind::TUNNEL, &payload.0)?);
-        let first = match inside.next(CONNECTING)? {
-            Some(Said::Bytes(Stream::Out, bytes)) if bytes.starts_with(&CONNECTED) => bytes,
-            _ => {
-                let why = format!("nothing listens at port {port}");
-                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why).into());
-            }
-        };
-        let (ours, mut theirs) = pair()?;
-        theirs.write_all(&first[CONNECTED.len()..])?;
-        let named = format!("a connection to port {port}");
-        lock(&self.connections).push(named.clone());
-        let connections = Arc::clone(&self.connections);
-        carry(theirs, inside, move || {
-            let mut open = lock(&connections);
-            if let Some(at) = open.iter().position(|one| *one == named) {
-                open.remove(at);
-            }
-        })?;
-        Ok(ours)
+        self.connections.open(&self.talk, port)
     }
 
     fn pause(&self) -> Result<(), ExecError> {
@@ -442,25 +365,7 @@ impl Sandbox for World {
     }
 
     fn resize_disk(&self, mib: u32) -> Result<(), ResizeError> {
-        if self.talk.has_ended() {
-            return Err(ResizeError::Gone(self.talk.id.clone()));
-        }
-        if !DISK_MIB.contains(&mib) {
-            return Err(ResizeError::Size { asked: mib });
-        }
-        let (bytes, written) = (
-            disk_bytes(mib, self.spec.memory_mib),
-            self.stats().disk_bytes,
-        );
-        if written > bytes {
-            return Err(ResizeError::Full {
-                written: written >> 20,
-                asked: mib,
-            });
-        }
-        self.talk
-            .link
-            .ask(kind::DISK, &Put::default().u64(bytes).0, &[])?;
+        guest::resize_disk(&self.talk, self.spec.memory_mib, mib)?;
         self.disk_mib.store(mib, Ordering::Release);
         Ok(())
     }
@@ -479,20 +384,12 @@ impl Sandbox for World {
             .lines()
             .find_map(|line| line.strip_prefix("Anonymous:"));
         let private = private.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        let asked = self
-            .talk
-            .check()
-            .is_ok()
-            .then(|| self.talk.link.ask(kind::USED, &[], &[]));
-        let disk = asked
-            .and_then(Result::ok)
-            .and_then(|(bytes, _)| crate::wire::Take(&bytes).u64());
         Stats {
             memory_bytes: usage.memory_bytes,
             private_bytes: private.unwrap_or_default() << 10,
             cpu_seconds: usage.cpu_nanoseconds as f64 / 1e9,
             processes: usage.processes,
-            disk_bytes: disk.unwrap_or_default(),
+            disk_bytes: guest::disk_used(&self.talk),
         }
     }
 
@@ -512,56 +409,4 @@ impl Drop for World {
     fn drop(&mut self) {
         self.destroy();
     }
-}
-
-/// Two ends of a connection on this host.
-fn pair() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    let ours = TcpStream::connect(listener.local_addr()?)?;
-    let address = ours.local_addr()?;
-    loop {
-        let (theirs, from) = listener.accept()?;
-        if from == address {
-            return Ok((ours, theirs));
-        }
-    }
-}
-
-/// Carries both ways between a connection and something in a world, until both have said all.
-fn carry(
-    outside: TcpStream,
-    inside: Arc<dyn Running>,
-    ended: impl FnOnce() + Send + 'static,
-) -> io::Result<()> {
-    const BEAT: Duration = Duration::from_secs(1);
-    let (mut from, to) = (outside.try_clone()?, Arc::clone(&inside));
-    in_thread(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if to.write(&buffer[..count]).is_err() {
-                return;
-            }
-        }
-        let _ = to.write(&[]);
-    })?;
-    in_thread(move || {
-        let mut outside = outside;
-        loop {
-            match inside.next(BEAT) {
-                Ok(None) => {}
-                Ok(Some(Said::Bytes(_, bytes))) if outside.write_all(&bytes).is_ok() => {}
-                _ => break,
-            }
-        }
-        let _ = outside.shutdown(Shutdown::Both);
-        ended();
-    })
-}
-
-fn in_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
-        .name("connection".into())
-        .stack_size(STACK)
-        .spawn(work)
-        .map(drop)
 }
