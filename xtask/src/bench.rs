@@ -67,13 +67,18 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Runs the command and writes `benches/runs/NAME-SECONDS.json`.
+/// Runs the command and keeps what it prints.
 fn record(name: &str, command: &mut Command) -> Outcome {
     let before = load();
     let (text, success) = run::follow(command)?;
     if !success {
         return Err(format!("`{}` failed", run::show(command)));
     }
+    keep(name, &format!("cargo xtask bench {name}"), &before, &text)
+}
+
+/// Writes `benches/runs/NAME-SECONDS.json`: what `command` printed, and how busy the machine was before.
+pub(crate) fn keep(name: &str, command: &str, load_before: &str, output: &str) -> Outcome {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
@@ -82,13 +87,13 @@ fn record(name: &str, command: &mut Command) -> Outcome {
     let document = format!(
         "{{\n\"command\": {},\n\"processor\": {},\n\"cores\": {},\n\"load_before\": {},\n\
          \"load_after\": {},\n\"commit\": {},\n\"output\": {}\n}}\n",
-        quote(&format!("cargo xtask bench {name}")),
+        quote(command),
         quote(&processor()),
         std::thread::available_parallelism().map_or(1, usize::from),
-        quote(&before),
+        quote(load_before),
         quote(&load()),
         quote(&commit()),
-        text.trim(),
+        output.trim(),
     );
     fs::create_dir_all(&folder)
         .and_then(|()| fs::write(&path, document))
@@ -183,7 +188,7 @@ fn processor() -> String {
 }
 
 /// The one, five and fifteen minute load averages.
-fn load() -> String {
+pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
@@ -194,7 +199,8 @@ fn commit() -> String {
     said.unwrap_or_default().trim().to_owned()
 }
 
-fn quote(text: &str) -> String {
+/// A text as JSON has it.
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

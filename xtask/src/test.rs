@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::env::{self, Outcome};
 use crate::tally::{self, Tally};
-use crate::{elf, fuzz, interop, lint, play, python, run, site, worlds};
+use crate::{bench, elf, fuzz, interop, lint, play, python, run, site, worlds};
 
 const HELP: &str = "\
 cargo xtask test [--slow] [--images]
@@ -18,7 +18,8 @@ and the browser test against the real server. Ends with one line:
   N passed, N failed, N skipped
 
   --slow    also run the long checks (whole matches of shipped worlds, long traces, fuzzing) and hold this
-            machine's speed to the specification; nothing else should run beside them
+            machine's speed to the specification, and keep what came of all parts in benches/runs;
+            nothing else should run beside them
   --images  keep the browser test's screenshots as docs/images/";
 
 /// Seconds that each fuzz target runs among the slow tests.
@@ -48,7 +49,8 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
         }
     }
     env::require_node()?;
-    let mut total = Tally::default();
+    let load = bench::load();
+    let mut parts = Vec::new();
     let mut notes = Vec::new();
     let mut count = |name: &str, work: &mut dyn FnMut() -> Outcome<Tally>| {
         let tally = run::step(name, work).unwrap_or_else(|problem| {
@@ -56,7 +58,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             Tally::FAILED
         });
         println!("── {name}: {tally}");
-        total += tally;
+        parts.push((name.to_owned(), tally));
     };
     count("rust", &mut || {
         chain_packages()
@@ -82,14 +84,20 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     match run::step("chromium", chromium) {
         Ok(chromium) => count("browser", &mut || browser(&chromium, &screenshots)),
         Err(reason) => {
-            total += Tally::SKIPPED;
+            parts.push(("browser".to_owned(), Tally::SKIPPED));
             notes.push(format!("SKIPPED the browser test: {reason}"));
         }
     }
     println!();
-    for note in notes {
+    for note in &notes {
         println!("{note}");
     }
+    if slow {
+        let report = report(&parts, &notes);
+        bench::keep("slow", "cargo xtask test --slow", &load, &report)?;
+    }
+    let mut total = Tally::default();
+    parts.iter().for_each(|(_, tally)| total += *tally);
     println!("{total}");
     // The line above is the last word, whatever it says: the failures are named above it.
     if total.failed == 0 {
@@ -97,6 +105,26 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     } else {
         Err(String::new())
     }
+}
+
+/// All parts of a run with what came of them, as JSON.
+fn report(parts: &[(String, Tally)], notes: &[String]) -> String {
+    let part = |(name, tally): &(String, Tally)| {
+        format!(
+            "{{\"part\": {}, \"passed\": {}, \"failed\": {}, \"skipped\": {}}}",
+            bench::quote(name),
+            tally.passed,
+            tally.failed,
+            tally.skipped
+        )
+    };
+    let parts: Vec<String> = parts.iter().map(part).collect();
+    let notes: Vec<String> = notes.iter().map(|note| bench::quote(note)).collect();
+    format!(
+        "{{\n\"parts\": [\n{}\n],\n\"notes\": [{}]\n}}",
+        parts.join(",\n"),
+        notes.join(", ")
+    )
 }
 
 fn passed_or_skipped(checked: bool) -> Tally {

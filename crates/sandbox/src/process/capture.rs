@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use super::descriptors;
 use super::sys::{self, Frozen, PageRange, Stopped, register};
@@ -39,7 +40,9 @@ pub(super) struct Layout {
 
 /// A picture.
 pub(super) struct Picture {
-    pid: i32,
+    /// The memory of the process that stands still. Read as a file, its pages stay shared with the process
+    /// that goes on; `process_vm_readv` would have the kernel copy each of them first.
+    memory: File,
     /// For the loader. The layers' places in it are those of `layers`.
     pub(super) plan: Vec<u8>,
     /// Layers that it refers to, by name; the empty name is its own.
@@ -91,7 +94,7 @@ impl Picture {
             match &part.from {
                 Source::Held(bytes) => now.copy_from_slice(&bytes[skip as usize..][..count]),
                 Source::Process { address, may_lack } => {
-                    read_process(self.pid, address + skip, now, *may_lack)?
+                    read_process(&self.memory, address + skip, now, *may_lack)?
                 }
             }
             buffer = later;
@@ -102,14 +105,14 @@ impl Picture {
     }
 }
 
-fn read_process(pid: i32, address: u64, buffer: &mut [u8], may_lack: bool) -> io::Result<()> {
+fn read_process(memory: &File, address: u64, buffer: &mut [u8], may_lack: bool) -> io::Result<()> {
     let mut at = 0;
     while at < buffer.len() {
         let rest = &mut buffer[at..];
-        at += match sys::read_memory(pid, address + at as u64, rest) {
+        at += match memory.read_at(rest, address + at as u64) {
             Ok(count) if count > 0 => count,
             // A page past the end of its file cannot be read by its owner either.
-            Err(error) if may_lack && error.raw_os_error() == Some(libc::EFAULT) => {
+            Err(error) if may_lack && error.raw_os_error() == Some(libc::EIO) => {
                 let page = rest.len().min(PAGE as usize);
                 rest[..page].fill(0);
                 page
@@ -206,13 +209,14 @@ impl Negative {
         consolidate(&mut self.pieces);
         shed_a_layer(&mut self.pieces);
         let pid = self.frozen.pid();
+        let memory = File::open(format!("/proc/{pid}/mem"))?;
         let mut image = Image::default();
         image.lay_out(pid, self.pieces)?;
         let plan = self.state.plan(&image, self.descriptors);
         Ok(Layout {
             frozen: self.frozen,
             picture: Picture {
-                pid,
+                memory,
                 plan,
                 layers: image.layers,
                 written: image.written,
@@ -503,6 +507,7 @@ impl Image {
                 Keep::Changes => sys::written_pages(
                     &pagemap,
                     [region.start, region.end],
+                    region.source != source::ZERO,
                     &mut batch,
                     &mut ranges,
                 )?,

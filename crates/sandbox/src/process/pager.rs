@@ -5,6 +5,7 @@
 //! stopped copy, and the kernel lets the toucher wait for that; the others come as they are written.
 //! When all are there, it is a file like any other, and nothing here has a part in it any more.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -216,53 +217,66 @@ struct Client {
     world: Weak<Vec<Arc<Memory>>>,
 }
 
-/// Addresses, and what they map. Later ones take the place of earlier ones.
+/// Addresses, and what they map, by their first. Later ones take the place of earlier ones.
 #[derive(Clone)]
-struct Spans<M>(Vec<(u64, u64, u64, M)>);
+struct Spans<M>(BTreeMap<u64, Part<M>>);
+
+/// Addresses up to `end` that map `what` from `offset` on.
+#[derive(Clone)]
+struct Part<M> {
+    end: u64,
+    offset: u64,
+    what: M,
+}
 
 impl<M: Clone> Spans<M> {
     fn place(&mut self, start: u64, end: u64, offset: u64, what: M) {
         self.cut(start, end);
-        self.0.push((start, end, offset, what));
+        self.0.insert(start, Part { end, offset, what });
     }
 
     /// Takes out what maps these addresses.
-    fn cut(&mut self, start: u64, end: u64) -> Vec<(u64, u64, u64, M)> {
-        let (mut kept, mut taken) = (Vec::with_capacity(self.0.len() + 1), Vec::new());
-        for (first, last, offset, what) in self.0.drain(..) {
-            let part = |from: u64, to: u64, into: &mut Vec<_>| {
-                if from < to {
-                    into.push((from, to, offset + (from - first), what.clone()));
-                }
+    fn cut(&mut self, start: u64, end: u64) -> Vec<(u64, Part<M>)> {
+        self.split(start);
+        self.split(end);
+        let inside: Vec<u64> = self.0.range(start..end).map(|(first, _)| *first).collect();
+        let take = |first| self.0.remove_entry(&first);
+        inside.into_iter().filter_map(take).collect()
+    }
+
+    /// Makes two of what maps both sides of an address.
+    fn split(&mut self, at: u64) {
+        let Some((first, part)) = self.0.range_mut(..at).next_back() else {
+            return;
+        };
+        if part.end > at {
+            let after = Part {
+                offset: part.offset + (at - first),
+                ..part.clone()
             };
-            part(first, last.min(start), &mut kept);
-            part(first.max(start), last.min(end), &mut taken);
-            part(first.max(end), last, &mut kept);
+            part.end = at;
+            self.0.insert(at, after);
         }
-        self.0 = kept;
-        taken
     }
 
     fn shift(&mut self, from: u64, to: u64, length: u64) {
-        for (start, end, offset, what) in self.cut(from, from + length) {
-            self.place(start - from + to, end - from + to, offset, what);
+        for (start, part) in self.cut(from, from + length) {
+            let moved = |address| address - from + to;
+            self.place(moved(start), moved(part.end), part.offset, part.what);
         }
     }
 
     /// What an address maps, and where in it. A mapping may have grown in place, and goes on in its file.
     fn find(&self, address: u64) -> Option<(&M, u64)> {
-        self.0
-            .iter()
-            .filter(|(start, ..)| *start <= address)
-            .max_by_key(|(start, ..)| *start)
-            .map(|(start, _, offset, what)| (what, offset + (address - start)))
+        let (start, part) = self.0.range(..=address).next_back()?;
+        Some((&part.what, part.offset + (address - start)))
     }
 }
 
 impl Client {
     fn is_needed(&self) -> bool {
-        let open = |(_, _, _, memory): &(_, _, _, Arc<Memory>)| !memory.is_complete();
-        self.world.strong_count() > 0 && self.spans.0.iter().any(open)
+        let open = |part: &Part<Arc<Memory>>| !part.what.is_complete();
+        self.world.strong_count() > 0 && self.spans.0.values().any(open)
     }
 
     /// Answers all that its process waits for; gives the children that it has made.
@@ -331,7 +345,7 @@ impl Pager {
     /// Brings pages to the process of `faults` from now on.
     pub(super) fn add(&self, faults: OwnedFd, spans: Vec<Span>, world: &Held) -> io::Result<()> {
         userfault::agree(faults.as_fd())?;
-        let mut placed = Spans(Vec::with_capacity(spans.len()));
+        let mut placed = Spans(BTreeMap::new());
         for span in spans {
             placed.place(span.start, span.end, span.offset, span.memory);
         }
@@ -413,7 +427,7 @@ mod tests {
 
     #[test]
     fn later_spans_take_the_place_of_earlier_ones_and_moves_carry_their_offsets() {
-        let mut spans = Spans(Vec::new());
+        let mut spans = Spans(BTreeMap::new());
         spans.place(0, 100, 1000, 'a');
         spans.place(40, 60, 0, 'b');
         let find = |spans: &Spans<char>, at| spans.find(at).map(|(what, offset)| (*what, offset));

@@ -440,10 +440,12 @@ pub(super) fn page_ranges() -> Vec<PageRange> {
 }
 
 /// Pages between two addresses that hold something of the process's own: written, not merely mapped
-/// from a file.
+/// from a file. Without a file behind them all are its own; the kernel is then not asked whose they are,
+/// for which it would look at each page's entry, far apart in memory.
 pub(super) fn written_pages(
     pagemap: &File,
     [start, end]: [u64; 2],
+    has_file: bool,
     batch: &mut [PageRange],
     ranges: &mut Vec<PageRange>,
 ) -> io::Result<()> {
@@ -453,7 +455,7 @@ pub(super) fn written_pages(
     const PFNZERO: u64 = 32;
     let mut at = start;
     while at < end {
-        let must = FILE | PFNZERO;
+        let must = if has_file { FILE | PFNZERO } else { PFNZERO };
         let mut arguments = [
             96,
             0,
