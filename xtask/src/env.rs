@@ -52,6 +52,15 @@ pub(crate) fn cargo(arguments: &[&str]) -> Outcome<Command> {
         .args(arguments)
         .current_dir(root())
         .env("CARGO_TARGET_DIR", target()?);
+    // What Cargo told this program of itself is no affair of what it builds; the build script of `ring` is run
+    // again where it differs, and all that stands on it is built again.
+    for (name, _) in std::env::vars_os() {
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        let is_told = |name: &str| told.iter().any(|prefix| name.starts_with(prefix));
+        if name.to_str().is_some_and(is_told) {
+            command.env_remove(name);
+        }
+    }
     Ok(command)
 }
 

@@ -208,12 +208,25 @@ fn site_tests() -> Outcome<Tally> {
 /// What the specification promises of speed, on a release build.
 fn speed() -> Outcome<Tally> {
     let worldline = worldline()?;
+    let firecracker = worlds::firecracker().ok();
     let mut tally = Tally::default();
-    for bench in ["physics", "sessions", "cabinet"] {
+    let mut check = |arguments: &[&str]| {
         let mut command = Command::new(&worldline);
-        command.args(["bench", bench, "--check"]);
+        command.arg("bench").args(arguments).arg("--check");
+        if let Some(program) = &firecracker {
+            command.env("WORLDLINE_FIRECRACKER", program);
+        }
         let (text, success) = run::follow(command.current_dir(env::root()))?;
         tally += tally::promises(&text).with_exit(success);
+        Ok::<(), String>(())
+    };
+    for bench in ["physics", "sessions", "cabinet"] {
+        check(&[bench])?;
+    }
+    if cfg!(target_os = "linux") {
+        for backend in ["process", "firecracker", "qemu"] {
+            check(&["branch", "--backend", backend])?;
+        }
     }
     Ok(tally)
 }

@@ -20,7 +20,7 @@ use crate::table;
 
 #[cfg(feature = "cabinet")]
 mod cabinet;
-mod promise;
+pub(crate) mod promise;
 
 /// Runs whose median is given, unless told otherwise.
 const RUNS: usize = 300;

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use worldline_arena::bench::SessionsReport;
+#[cfg(feature = "worlds")]
+use worldline_sandbox::bench::{Measured, Row};
 
 use super::{Physics, Size};
 use crate::table;
@@ -17,7 +19,7 @@ enum Bound {
 }
 
 /// One promise and what was measured. `None`: this machine cannot be held to it.
-pub(super) struct Promise {
+pub(crate) struct Promise {
     what: &'static str,
     bound: Bound,
     figure: Option<f64>,
@@ -121,8 +123,130 @@ pub(super) fn cabinet(report: &super::cabinet::Report) -> Vec<Promise> {
     ]
 }
 
+/// Promises about code worlds: processes, and machines under each monitor.
+#[cfg(feature = "worlds")]
+pub(crate) fn worlds(measured: &Measured) -> Vec<Promise> {
+    let slowest = |what| slowest(measured, what, |_| true);
+    match measured.backend {
+        "firecracker" => vec![
+            Promise::at_most(
+                "a new machine under Firecracker, milliseconds to its first reply",
+                40.0,
+                slowest("spawn to first reply of a new machine"),
+            ),
+            Promise::at_most(
+                "a snapshot under Firecracker, milliseconds",
+                10.0,
+                slowest("snapshot"),
+            ),
+            Promise::at_most(
+                "a hundred branches under Firecracker, milliseconds",
+                3000.0,
+                slowest("all branches"),
+            ),
+            Promise::at_most(
+                "a branch's own memory under Firecracker, MiB",
+                1.0,
+                slowest("private memory of a branch"),
+            ),
+        ],
+        "qemu" => vec![
+            Promise::at_most(
+                "a machine under QEMU booted, milliseconds",
+                15_000.0,
+                slowest("boot to first reply"),
+            ),
+            Promise::at_most(
+                "a branch under QEMU runs, milliseconds",
+                150.0,
+                slowest("branch, one ready, to running"),
+            ),
+            Promise::at_most(
+                "a branch under QEMU answers in Python, milliseconds",
+                250.0,
+                slowest("branch, one ready, to first reply"),
+            ),
+            Promise::at_most(
+                "a branch's own memory under QEMU, MiB",
+                25e6 / f64::from(1 << 20),
+                slowest("private memory of a branch"),
+            ),
+        ],
+        _ => processes(measured),
+    }
+}
+
+/// Those about heaps are for heaps in huge pages, and skipped where the host had none to give.
+#[cfg(feature = "worlds")]
+fn processes(measured: &Measured) -> Vec<Promise> {
+    const MOST_OF_IT: f64 = 0.95;
+    let rows = measured.rows.iter();
+    let huge = rows.filter(|row| row.what == "in huge pages");
+    let huge: Vec<u32> = huge
+        .filter(|row| row.median >= f64::from(row.heap_mib) * MOST_OF_IT)
+        .map(|row| row.heap_mib)
+        .collect();
+    let all = |what| slowest(measured, what, |_| true);
+    let in_huge = |row: &Row| row.heap == "arrays" && huge.contains(&row.heap_mib);
+    let arrays = |what| slowest(measured, what, in_huge);
+    let one = |heap| {
+        slowest(measured, "branch to first reply", |row| {
+            in_huge(row) && row.heap_mib == heap && row.branches == 1
+        })
+    };
+    let generations = all("a generation: the last ones").zip(all("a generation: the first ones"));
+    vec![
+        Promise::at_most("a new world, milliseconds", 15.0, all("create")),
+        Promise::at_most("a hot snapshot, milliseconds", 10.0, arrays("hot snapshot")),
+        Promise::at_most(
+            "the source of a snapshot stands still, milliseconds",
+            10.0,
+            arrays("pause of the source"),
+        ),
+        Promise::at_most(
+            "a branch of 64 MiB to its first reply, milliseconds",
+            20.0,
+            one(64),
+        ),
+        Promise::at_most(
+            "a branch of 2 GiB to its first reply, milliseconds",
+            30.0,
+            one(2048),
+        ),
+        Promise::at_most(
+            "the first branch after a snapshot, milliseconds",
+            250.0,
+            arrays("snapshot to first reply of its first branch"),
+        ),
+        Promise::at_most(
+            "a hundred branches, milliseconds",
+            1500.0,
+            arrays("all branches"),
+        ),
+        Promise::at_most(
+            "a branch's own memory, MiB",
+            5.0,
+            arrays("private memory of a branch"),
+        ),
+        Promise::at_most(
+            "the fiftieth generation, in first ones",
+            1.2,
+            generations.map(|(last, first)| last / first),
+        ),
+    ]
+}
+
+/// The largest median of a row's kind.
+#[cfg(feature = "worlds")]
+fn slowest(measured: &Measured, what: &str, of: impl Fn(&Row) -> bool) -> Option<f64> {
+    let rows = measured.rows.iter().filter(|row| row.what == what);
+    rows.filter(|row| of(row))
+        .map(|row| row.median)
+        .max_by(f64::total_cmp)
+}
+
 /// Prints the promises; the exit code says whether all are kept.
-pub(super) fn check(promises: &[Promise]) -> ExitCode {
+pub(crate) fn check(promises: &[Promise]) -> ExitCode {
     let rows: Vec<_> = promises
         .iter()
         .map(|promise| {
@@ -131,7 +255,7 @@ pub(super) fn check(promises: &[Promise]) -> ExitCode {
                 Bound::AtLeast(least) => format!("at least {least}"),
             };
             let figure = promise.figure.map_or_else(
-                || "no such kernel here".into(),
+                || "this host has not what it takes".into(),
                 |figure| format!("{figure:.2}"),
             );
             [promise.verdict().into(), promise.what.into(), limit, figure]
