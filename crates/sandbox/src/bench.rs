@@ -500,7 +500,7 @@ fn machine() -> Spec {
 /// What machines with a whole Linux are measured with.
 fn linux() -> Spec {
     Spec {
-        memory_mib: 512,
+        memory_mib: 256,
         disk_mib: 64,
         ..Spec::default()
     }

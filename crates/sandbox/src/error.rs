@@ -105,6 +105,11 @@ pub enum ExecError {
     /// The world has ended.
     #[error("world {0} has ended")]
     Gone(String),
+    /// Its agent does not answer.
+    #[error(
+        "world {0} has not answered for {wait} s: destroy it, and go on from its last snapshot", wait = crate::limits::ANSWER.as_secs()
+    )]
+    Silent(String),
     /// The world is paused.
     #[error("world {0} is paused: resume it first")]
     Paused(String),

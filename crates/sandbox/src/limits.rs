@@ -30,6 +30,10 @@ pub const START: Duration = Duration::from_secs(120);
 pub const GRACE: Duration = Duration::from_secs(2);
 /// How often a running call looks whether its caller is still there.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
+/// How long a running call may be silent before its world is asked whether it is there.
+pub const PULSE: Duration = Duration::from_secs(10);
+/// How long a world may take for an answer that it has at once.
+pub const ANSWER: Duration = Duration::from_secs(60);
 /// How often disks are measured.
 pub const DISK_WATCH: Duration = Duration::from_secs(1);
 /// Input of a command that may wait to be taken before whoever gives it waits too, bytes.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{CreateError, ExecError, FileError};
-use crate::limits::{APPETITE, GRACE, HEARTBEAT, MAX_CODE, MAX_FILE, MAX_UNTAKEN};
+use crate::limits::{ANSWER, APPETITE, GRACE, HEARTBEAT, MAX_CODE, MAX_FILE, MAX_UNTAKEN, PULSE};
 use crate::model::{Cell, Command, Outcome, Spec, Stream};
 use crate::process::link::{Call, Event, Link, gone};
 use crate::process::proxy;
@@ -177,6 +177,25 @@ impl Talk {
         Ok(())
     }
 
+    /// Asks an agent that has been silent for long whether it is there: a machine that hangs says nothing, as
+    /// a long computation does. What it answers does not matter.
+    fn feel(&self, last: &mut Instant) -> Result<(), ExecError> {
+        if last.elapsed() < PULSE || self.paused.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let asked = self.link.ask(kind::USED, &[], &[]);
+        *last = Instant::now();
+        match asked {
+            Err(error)
+                if error.kind() == io::ErrorKind::TimedOut
+                    && !self.paused.load(Ordering::Acquire) =>
+            {
+                Err(ExecError::Silent(self.id.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_files(&self) -> Result<(), FileError> {
         self.check().map_err(|error| match error {
             ExecError::Paused(id) => FileError::Paused(id),
@@ -252,6 +271,7 @@ impl Talk {
         let call = self.link.call(kind::CELL, message.as_bytes(), &[])?;
         let until = cell.timeout.map(|timeout| Instant::now() + timeout);
         let mut interrupted: Option<Instant> = None;
+        let mut felt = Instant::now();
         loop {
             match call.next(Some(Instant::now() + HEARTBEAT)) {
                 Ok(Event::Output(stream, bytes)) => output(which(stream), &bytes),
@@ -265,7 +285,7 @@ impl Talk {
                 Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
                 Ok(Event::Gone) => return Err(ExecError::Gone(self.id.clone())),
                 Ok(Event::Done(..) | Event::Exit { .. } | Event::Taken(_)) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => self.feel(&mut felt)?,
                 Err(error) => return Err(error.into()),
             }
             let over =
@@ -291,6 +311,7 @@ impl Talk {
         self.link.tell(kind::STDIN, call.number, &[], &[])?;
         let until = command.timeout.map(|timeout| Instant::now() + timeout);
         let mut verdict = None;
+        let mut felt = Instant::now();
         loop {
             match call.next(Some(Instant::now() + HEARTBEAT)) {
                 Ok(Event::Output(stream, bytes)) => output(which(stream), &bytes),
@@ -312,7 +333,7 @@ impl Talk {
                 Ok(Event::Failed(why)) => return Err(io::Error::other(why).into()),
                 Ok(Event::Gone) => return Err(ExecError::Gone(self.id.clone())),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => self.feel(&mut felt)?,
                 Err(error) => return Err(error.into()),
             }
             if verdict.is_none() {
@@ -359,7 +380,7 @@ impl Talk {
             .map_err(io)?;
         let mut all = Vec::new();
         loop {
-            match call.next(None).map_err(io)? {
+            match call.next(Some(Instant::now() + ANSWER)).map_err(io)? {
                 Event::Output(_, bytes) => all.extend(bytes),
                 Event::Done(..) => return Ok(all),
                 Event::Failed(why) => return Err(io(io::Error::other(why))),

@@ -16,7 +16,7 @@ const POOL: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What is measured: processes with Python, or machines under Firecracker with a guest that has no operating system, or machines of 512 MiB with Linux under QEMU
+    /// What is measured: processes with Python, or machines under Firecracker with a guest that has no operating system, or machines of 256 MiB with Linux under QEMU
     #[arg(long, value_parser = ["process", "firecracker", "qemu"], default_value = "process")]
     backend: String,
     /// Heaps of the worlds, in MiB

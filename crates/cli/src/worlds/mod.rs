@@ -706,7 +706,9 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode> {
     }
     let qemu = host::qemu(&folder.qemu());
     if let Ok(qemu) = &qemu {
-        reports.push(qemu.report());
+        let mut report = qemu.report();
+        report.capabilities.extend(qemu.probe());
+        reports.push(report);
     }
     if options.json {
         table::json(&reports)?;

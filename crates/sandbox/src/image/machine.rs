@@ -14,7 +14,7 @@ use super::{Apt, Image, ImageError, Images, erofs, hash, io_error, output, unpac
 const PACKAGE: &str = "linux-image-6.1.0-50-cloud-amd64";
 const VERSION: &str = "6.1.176-1";
 const PACKAGE_SHA256: &str = "efe19f605b6f54a8352e68d85a629abb2d30b72a085faef603a9152590baa791";
-/// Changes when what is done with the kernel or the image changes.
+/// Changes when what is done with the kernel changes.
 const RECIPE: &str = "1";
 /// What the agent needs before it has a root; what these need comes first.
 const MODULES: [&str; 5] = [
@@ -24,8 +24,8 @@ const MODULES: [&str; 5] = [
     "erofs",
     "overlay",
 ];
-/// The name of an image's disk, beside its root.
-const DISK: &str = "disk.erofs";
+/// The name of an image's disk, beside its root. It changes when what is done with the image changes.
+const DISK: &str = "disk-2.erofs";
 
 /// What machines are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,8 @@ impl Images {
         modules.sort();
         let hash = Sha256::new()
             .chain_update(kernel_name())
-            .chain_update(&image.digest);
+            .chain_update(&image.digest)
+            .chain_update(DISK);
         disk.exists().then(|| Machine {
             kernel: kernel.join("vmlinux"),
             modules,
@@ -93,9 +94,21 @@ impl Images {
             let written = erofs::write(&layers, &part).and_then(|()| fs::rename(&part, &disk));
             let _ = fs::remove_file(&part);
             written.map_err(writing)?;
+            remove_former(&disk);
         }
         self.machine(image)
             .ok_or_else(|| ImageError::Unknown(image.name.clone()))
+    }
+}
+
+/// Removes disks of former recipes beside this one. Machines that have one keep it.
+fn remove_former(disk: &Path) {
+    let beside = disk.parent().map(fs::read_dir);
+    for entry in beside.into_iter().flatten().flatten().flatten() {
+        let path = entry.path();
+        if path.extension() == disk.extension() && path != disk {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -11,10 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::sys;
+use crate::limits::ANSWER;
 use crate::wire::{self, Take, kind};
 
-/// How long the agent may take for what it does at once.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Stack of the thread that listens to an agent.
 const LISTENER_STACK: usize = 128 << 10;
 
@@ -193,7 +192,7 @@ impl Link {
         descriptors: &[BorrowedFd],
     ) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
         let call = self.call(kind, payload, descriptors)?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + ANSWER;
         let mut said = Vec::new();
         loop {
             match call.next(Some(until))? {

@@ -169,9 +169,11 @@ impl Process {
     }
 }
 
-/// Loads what an interpreter loads at its start, and leaves what Python makes of that for the next time.
+/// Loads what an interpreter loads at its start, and leaves what Python makes of that for the next time. What
+/// is there of an earlier time is not among what this world writes, so it is made again.
 const WARM_UP: &str =
-    "import ast, base64, io, json, linecache, random, signal, socket, struct, traceback, threading
+    "import os, shutil; shutil.rmtree(os.path.expanduser('~/.cache'), ignore_errors=True)
+import ast, base64, io, json, linecache, random, signal, socket, struct, traceback, threading
 import numpy, pandas, matplotlib.pyplot
 try: from worldline import universe
 except ImportError: pass";

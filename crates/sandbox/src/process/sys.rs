@@ -193,6 +193,22 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
     unsafe { command.pre_exec(give) };
 }
 
+/// Moves this thread, and what it starts, to a network with nothing in it.
+pub(crate) fn leave_network() -> io::Result<()> {
+    // SAFETY: a system call with a plain number; of this thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into()).map(drop)
+}
+
+/// Has a program that is to be started use no huge pages: of each it might need a small part alone.
+pub(crate) fn without_huge_pages(command: &mut Command) {
+    let refuse = || {
+        // SAFETY: a system call with plain numbers, in a copy of one thread.
+        check(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }.into()).map(drop)
+    };
+    // SAFETY: what runs before the program is the closure above.
+    unsafe { command.pre_exec(refuse) };
+}
+
 /// Sends all bytes, and the descriptors with the first of them.
 pub(super) fn send(
     socket: &UnixStream,

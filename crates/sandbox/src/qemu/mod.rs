@@ -9,6 +9,7 @@
 mod memory;
 mod monitor;
 mod pool;
+mod probe;
 mod store;
 mod world;
 
@@ -20,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -41,6 +43,10 @@ use world::World;
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 192..=1 << 18;
 /// Processors of a machine.
 const PROCESSORS: std::ops::RangeInclusive<u32> = 1..=32;
+/// How long what machines begin from is kept unused.
+const UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long Linux may take to begin when somebody only asks whether it does.
+const PROBE: Duration = Duration::from_secs(120);
 /// Folder of machines that have just begun, in the folder of images.
 const TEMPLATES: &str = "machines";
 
@@ -56,7 +62,6 @@ pub(crate) struct Inner {
     hierarchies: Hierarchies,
     prefix: String,
     starter: Starter,
-    accelerator: Accelerator,
     /// The monitor's version; none where there is no monitor.
     version: Option<String>,
     images: Images,
@@ -127,7 +132,6 @@ impl Qemu {
             hierarchies,
             prefix,
             starter: Starter::new().map_err(io("starting a thread"))?,
-            accelerator: Accelerator::Tcg,
             version: version(),
             images: Images::new(images.clone(), owner),
             folder: images,
@@ -169,10 +173,52 @@ impl Qemu {
         Ok(self.inner.admit(world))
     }
 
+    /// Boots to see what runs here: a machine that only counts, by translation and under KVM, and then Linux.
+    /// It takes some seconds.
+    pub fn probe(&self) -> Vec<Capability> {
+        let say = |name, took: Result<Duration, String>, what: &str| Capability {
+            name,
+            present: took.is_ok(),
+            note: took.map_or_else(
+                |why| format!("{what} does not run: {why}"),
+                |took| format!("{what} ran within {:.1} s", took.as_secs_f64()),
+            ),
+        };
+        let bare = "a machine without an operating system";
+        vec![
+            say("engine tcg", probe::translation(), bare),
+            say("engine kvm", probe::kvm(), bare),
+            say("linux", self.linux(), "Linux"),
+        ]
+    }
+
+    /// How long Linux takes until its agent answers.
+    fn linux(&self) -> Result<Duration, String> {
+        let begun = Instant::now();
+        let image = self
+            .inner
+            .images
+            .find(DEFAULT)
+            .map_err(|why| why.to_string())?;
+        let spec = Spec {
+            memory_mib: *MEMORY_MIB.start(),
+            ..Spec::default()
+        };
+        let world = World::bare(&self.inner, &spec, &image.digest, PROBE);
+        world
+            .map(|_| begun.elapsed())
+            .map_err(|why| why.to_string())
+    }
+
     /// The images that worlds can be made of.
     pub fn images(&self) -> &Images {
         &self.inner.images
     }
+}
+
+/// How instructions of machines are executed here.
+fn accelerator() -> Accelerator {
+    probe::chosen().0
 }
 
 /// The version of the monitor on this host, as it says it.
@@ -211,7 +257,7 @@ impl Inner {
         let id = shell::fresh("world")?;
         let name = format!("{}-{id}", self.prefix);
         let parts = Parts {
-            accelerator: self.accelerator,
+            accelerator: accelerator(),
             vcpus,
             mib,
             memory,
@@ -243,15 +289,15 @@ impl Inner {
             snapshot,
             machine.to_owned(),
             version,
-            self.accelerator,
+            accelerator(),
             self.processor(),
         )
     }
 
     /// The processor that machines see.
     fn processor(&self) -> String {
-        match self.accelerator {
-            Accelerator::Tcg => String::new(),
+        match accelerator() {
+            Accelerator::Tcg => monitor::PROCESSOR.to_owned(),
             Accelerator::Kvm => {
                 let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
                 let name = text
@@ -302,6 +348,16 @@ impl Inner {
         format!("{:.32x}", hash.finalize())
     }
 
+    /// What machines of all programs of this host begin from. It is locked until the file is dropped.
+    fn begun(&self) -> io::Result<(File, Store)> {
+        let folder = self.folder.join(TEMPLATES);
+        fs::create_dir_all(&folder)?;
+        let one = File::create(folder.join("lock"))?;
+        one.lock()?;
+        let (store, _) = Store::open(folder)?;
+        Ok((one, store))
+    }
+
     /// A machine of an image that has just begun: worlds go on from it, which takes a fraction of a second
     /// where a start takes many. It is kept beside the images, for all programs of this host.
     fn template(
@@ -328,18 +384,19 @@ impl Inner {
         if let Some(found) = templates.get(&name) {
             return Ok(Arc::clone(found));
         }
-        let io = |doing| move |source| CreateError::Io { doing, source };
-        let folder = self.folder.join(TEMPLATES);
-        fs::create_dir_all(&folder).map_err(io("making a folder"))?;
         // One program makes it, and the others wait for that.
-        let one = File::create(folder.join("lock")).map_err(io("opening a folder"))?;
-        one.lock().map_err(io("waiting for another program"))?;
-        let (store, _) = Store::open(folder).map_err(io("reading machines"))?;
+        let (_one, store) = self.begun().map_err(|source| CreateError::Io {
+            doing: "reading machines",
+            source,
+        })?;
         let found = store
             .get(&name)
             .map(|stored| Ok::<_, CreateError>((stored, store.picture(&name)?)));
         let found = match found.and_then(Result::ok) {
-            Some(found) => found,
+            Some(found) => {
+                store.touch(&name);
+                found
+            }
             None => {
                 let small = Spec {
                     seed: None,
@@ -398,6 +455,11 @@ impl Inner {
         let now = self.stored(stored.snapshot.clone(), &stored.machine);
         let made = self.machine(&stored.snapshot.image)?;
         let pairs = [
+            (
+                "the acceleration",
+                &stored.accelerator.to_string(),
+                &now.accelerator.to_string(),
+            ),
             ("the monitor", &stored.monitor, &now.monitor),
             ("the processor", &stored.processor, &now.processor),
             ("the machine", &stored.machine, &made.digest),
@@ -458,9 +520,12 @@ impl Backend for Qemu {
         );
         say(
             "processor",
-            inner.accelerator == Accelerator::Kvm,
+            accelerator() == Accelerator::Kvm,
             "machines run on the processor itself (KVM)".into(),
-            "machines run by translation (TCG), about twelve times slower",
+            &format!(
+                "machines run by translation (TCG), about twelve times slower: {}",
+                probe::chosen().1
+            ),
         );
         say(
             "administrator",
@@ -572,8 +637,24 @@ impl Backend for Qemu {
     }
 
     fn collect(&self) -> Result<u64, StoreError> {
-        // Each snapshot is whole: what is removed is gone at once.
-        Ok(0)
+        // Each snapshot is whole: what is removed is gone at once. What machines begin from is left.
+        let io = |source| StoreError::Io {
+            doing: "removing what machines began from",
+            source,
+        };
+        let (_one, store) = self.inner.begun().map_err(io)?;
+        let mut bytes = 0;
+        for id in store.folders().map_err(io)? {
+            // One that cannot be read is of another version.
+            let known = store.get(&id).and_then(|stored| {
+                let image = self.inner.images.find(&stored.snapshot.image).ok()?;
+                self.inner.images.machine(&image).map(|_| stored)
+            });
+            if known.is_none() || store.idle(&id) > UNUSED {
+                bytes += store.discard(&id).map_err(io)?;
+            }
+        }
+        Ok(bytes)
     }
 }
 

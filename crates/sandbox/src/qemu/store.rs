@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -269,6 +270,39 @@ impl Store {
             }),
             _ => Ok(stored.snapshot.memory_bytes),
         }
+    }
+
+    /// Notes that a snapshot is used.
+    pub(super) fn touch(&self, id: &str) {
+        let manifest = File::options()
+            .append(true)
+            .open(self.folder.join(id).join(MANIFEST));
+        // At worst it is taken for an older one.
+        let _ = manifest.and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// How long ago it was used last.
+    pub(super) fn idle(&self, id: &str) -> Duration {
+        let about = fs::metadata(self.folder.join(id).join(MANIFEST));
+        let used = about.and_then(|about| about.modified());
+        used.map_or(Duration::ZERO, |used| used.elapsed().unwrap_or_default())
+    }
+
+    /// The folders that there are, of snapshots and of what cannot be read.
+    pub(super) fn folders(&self) -> io::Result<Vec<String>> {
+        let all = fs::read_dir(&self.folder)?.collect::<io::Result<Vec<_>>>()?;
+        let folders = all.iter().filter(|entry| entry.path().is_dir());
+        Ok(folders
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect())
+    }
+
+    /// Removes the folder of a snapshot that nobody goes on from. Gives the bytes.
+    pub(super) fn discard(&self, id: &str) -> io::Result<u64> {
+        let folder = self.folder.join(id);
+        let memory = fs::metadata(folder.join(MEMORY)).map_or(0, |about| about.len());
+        fs::remove_dir_all(folder)?;
+        Ok(memory)
     }
 
     /// Writes a snapshot as a tar archive.

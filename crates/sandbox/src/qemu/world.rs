@@ -54,6 +54,22 @@ fn io_error(doing: &'static str) -> impl Fn(io::Error) -> CreateError {
 impl World {
     /// A machine that begins with its kernel, and whose interpreter starts from its beginning.
     pub(super) fn boot(inner: &Arc<Inner>, spec: &Spec, image: &str) -> Result<Self, CreateError> {
+        let world = Self::bare(inner, spec, image, guest::START)?;
+        world
+            .talk
+            .start_interpreter()
+            .map_err(|error| world.why(error))?;
+        world.talk.first_answer(spec, false, guest::START)?;
+        Ok(world)
+    }
+
+    /// A machine whose agent answers within some time, and that has no interpreter yet.
+    pub(super) fn bare(
+        inner: &Arc<Inner>,
+        spec: &Spec,
+        image: &str,
+        patience: Duration,
+    ) -> Result<Self, CreateError> {
         let machine = inner.machine(image)?;
         let blank = Memory::blank(spec.memory_mib).map_err(io_error("making its memory"))?;
         let base = Arc::new(blank);
@@ -70,13 +86,8 @@ impl World {
             base,
         )?;
         world
-            .ready(&guest::identity(world.id(), spec, false))
+            .ready(&guest::identity(world.id(), spec, false), patience)
             .map_err(|error| world.why(error))?;
-        world
-            .talk
-            .start_interpreter()
-            .map_err(|error| world.why(error))?;
-        world.talk.first_answer(spec, false, guest::START)?;
         Ok(world)
     }
 
@@ -153,9 +164,9 @@ impl World {
         })
     }
 
-    fn ready(&self, identity: &[u8]) -> io::Result<()> {
+    fn ready(&self, identity: &[u8], patience: Duration) -> io::Result<()> {
         let call = self.talk.link.call(kind::MACHINE, identity, &[])?;
-        call.done(guest::START)
+        call.done(patience)
     }
 
     /// An error of a machine that did not begin, with its last words.

@@ -170,7 +170,13 @@ fn a_memory_bomb_stays_inside(backend: &dyn Backend) {
     ] {
         assert_ne!(bomb.line(line).0, 0, "{line}");
     }
-    assert!(bomb.stats().memory_bytes <= 256 << 20);
+    // A machine's monitor needs some for itself.
+    let monitor = if backend.name() == "process" {
+        0
+    } else {
+        512 << 20
+    };
+    assert!(bomb.stats().memory_bytes <= monitor + (256 << 20));
 }
 
 fn a_disk_bomb_ends_its_world_alone(backend: &dyn Backend) {

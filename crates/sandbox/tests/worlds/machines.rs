@@ -2,14 +2,18 @@
 //! they take some ten times as long, so most are left to the slow tests.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Command as Outside;
-use std::sync::Once;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Outside, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 use libtest_mimic::Trial;
 use worldline_sandbox::image::DEFAULT;
-use worldline_sandbox::{Backend, Cell, Command, CreateError, Qemu, Settings, Spec, StoreError};
+use worldline_sandbox::{
+    Backend, Cell, Command, CreateError, ExecError, FileError, ImageError, Process, Qemu, Sandbox,
+    Settings, Spec, StoreError,
+};
 
 use crate::{Play, Promise, images, quiet, world};
 
@@ -137,7 +141,7 @@ const OTHERS: [(&str, &str); 26] = [
 ];
 
 /// What machines have beside the others.
-const PROMISES: [Promise; 6] = [
+const PROMISES: [Promise; 14] = [
     (
         "three_branches_work_side_by_side",
         three_branches_work_side_by_side,
@@ -159,6 +163,32 @@ const PROMISES: [Promise; 6] = [
         "files_fill_a_machine_s_own_disk",
         files_fill_a_machine_s_own_disk,
     ),
+    ("a_machine_that_hangs_is_told", a_machine_that_hangs_is_told),
+    (
+        "a_full_disk_keeps_no_snapshot_and_the_machine",
+        a_full_disk_keeps_no_snapshot_and_the_machine,
+    ),
+    (
+        "a_killed_program_leaves_no_machine",
+        a_killed_program_leaves_no_machine,
+    ),
+    (
+        "a_snapshot_of_another_host_is_refused",
+        a_snapshot_of_another_host_is_refused,
+    ),
+    (
+        "a_snapshot_that_is_cut_off_hurts_no_branch",
+        a_snapshot_that_is_cut_off_hurts_no_branch,
+    ),
+    (
+        "branches_never_meet_and_have_no_network",
+        branches_never_meet_and_have_no_network,
+    ),
+    ("a_machine_is_walled_in", a_machine_is_walled_in),
+    (
+        "what_no_machine_begins_from_is_taken_back",
+        what_no_machine_begins_from_is_taken_back,
+    ),
 ];
 
 fn settings(data: PathBuf) -> Settings {
@@ -170,16 +200,37 @@ fn settings(data: PathBuf) -> Settings {
 
 /// A backend over a folder. Its machines begin where the first one on this host stood.
 fn open(data: PathBuf) -> Qemu {
-    static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let process = crate::open(folder.path().into()).unwrap();
-        let image = process.images().find(DEFAULT).unwrap();
-        process
-            .build_machine(&image, &mut |step| eprintln!("{step}"))
-            .unwrap();
-    });
     Qemu::open(&settings(data)).unwrap()
+}
+
+/// Makes what machines begin with; says what this host lacks for it. A package that its mirror has no more
+/// is no failure of ours.
+fn prepare(process: &Process) -> Result<(), String> {
+    let image = process.images().find(DEFAULT).unwrap();
+    match process.build_machine(&image, &mut |step| eprintln!("{step}")) {
+        Ok(_) => Ok(()),
+        Err(why @ (ImageError::NoProgram(_) | ImageError::NotLocked { .. })) => {
+            Err(why.to_string())
+        }
+        Err(why @ ImageError::Failed { what, .. }) if what.starts_with("apt-get") => {
+            Err(why.to_string())
+        }
+        Err(why) => panic!("{why}"),
+    }
+}
+
+/// Why no machine runs here.
+fn lacking(process: &Process) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let report = open(folder.path().into()).report();
+    let monitor = report
+        .capabilities
+        .into_iter()
+        .find(|one| one.name == "monitor");
+    match monitor.filter(|one| !one.present) {
+        Some(lacks) => Some(lacks.note),
+        None => prepare(process).err(),
+    }
 }
 
 /// A promise over a folder of its own: memories are large, and are to be gone when it is tested.
@@ -188,25 +239,21 @@ fn alone(promise: fn(&dyn Backend)) {
     promise(&open(folder.path().into()));
 }
 
-pub(crate) fn trials(all: &[Promise]) -> Vec<Trial> {
-    let folder = tempfile::tempdir().unwrap();
-    let report = Qemu::open(&settings(folder.path().into()))
-        .unwrap()
-        .report();
-    let lacks = report
-        .capabilities
-        .into_iter()
-        .find(|one| one.name == "monitor" && !one.present)
-        .map(|one| one.note);
-    if let Some(lacks) = &lacks {
-        eprintln!("IGNORED, all tests of machines under QEMU: {lacks}");
-    }
+/// What is tested of machines. Without worlds of processes there is nothing to make a machine's disk with.
+pub(crate) fn trials(all: &[Promise], process: Option<&Process>) -> Vec<Trial> {
+    let runs = process.is_some_and(|process| match lacking(process) {
+        Some(lacks) => {
+            eprintln!("IGNORED, all tests of machines under QEMU: {lacks}");
+            false
+        }
+        None => true,
+    });
     let here = |promise: &&Promise| !OTHERS.iter().any(|(name, _)| *name == promise.0);
     all.iter()
         .filter(here)
         .chain(&PROMISES)
         .map(|&(name, promise)| {
-            let (runs, lean) = (lacks.is_none(), LEAN.contains(&name));
+            let lean = LEAN.contains(&name);
             crate::trial(&format!("qemu/{name}"), !runs || !lean, move || {
                 if runs {
                     alone(promise);
@@ -344,4 +391,392 @@ fn files_fill_a_machine_s_own_disk(backend: &dyn Backend) {
     assert!(one.stats().disk_bytes >= 64 << 20);
     assert!(one.resize_disk(32).is_err());
     assert_eq!(one.value("1 + 1"), "2");
+}
+
+/// Sends a signal to the one monitor of a world; false, and a word why, where nobody can tell which it is.
+fn signal(world: &dyn Sandbox, signal: &str) -> bool {
+    let [monitor] = &monitors(world.id())[..] else {
+        eprintln!("IGNORED in part: this host has no control groups to find the monitor by");
+        return false;
+    };
+    let sent = Outside::new("kill").args([signal, monitor]).status();
+    sent.unwrap().success()
+}
+
+fn a_machine_that_hangs_is_told(backend: &dyn Backend) {
+    let (one, other) = (world(backend), world(backend));
+    if !signal(&*one, "-STOP") {
+        return;
+    }
+    std::thread::scope(|scope| {
+        let cell = scope.spawn(|| one.run(&Cell::new("1"), &mut quiet));
+        let line = scope.spawn(|| one.exec(&Command::line("true"), &mut quiet));
+        let file = scope.spawn(|| one.read("/etc/passwd"));
+        assert!(matches!(cell.join().unwrap(), Err(ExecError::Silent(_))));
+        assert!(matches!(line.join().unwrap(), Err(ExecError::Silent(_))));
+        assert!(matches!(file.join().unwrap(), Err(FileError::Io { .. })));
+    });
+    assert!(one.connect(9000).is_err());
+    assert_eq!(other.value("1 + 1"), "2");
+    one.destroy();
+    assert!(monitors(one.id()).is_empty());
+    assert_eq!(other.value("1 + 1"), "2");
+}
+
+/// A file system of a few MiB, where this process may mount one.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new(mib: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={mib}m,mode=755");
+        let mut mount = Outside::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
+        let mounted = mount.arg(folder.path()).status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(folder))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Outside::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn a_full_disk_keeps_no_snapshot_and_the_machine(_: &dyn Backend) {
+    let Some(disk) = Small::new(16) else {
+        return eprintln!("IGNORED: a small file system cannot be mounted here");
+    };
+    let backend = open(disk.0.path().into());
+    let base = world(&backend);
+    base.value("x = 7");
+    let snapshot = base.snapshot(None).unwrap();
+    let refused = backend.persist(&snapshot.id).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("No space left"), "{refused}");
+    assert!(!disk.0.path().join("snapshots").join(&snapshot.id).exists());
+    // As long as this program runs, it can be branched all the same.
+    let branch = backend.restore(&snapshot.id, &Spec::default()).unwrap();
+    assert_eq!(branch.value("x += 1; x"), "8");
+    assert_eq!(base.value("x"), "7");
+    drop((base, branch, backend));
+    assert!(open(disk.0.path().into()).snapshots().is_empty());
+}
+
+/// Names the data folder to a program that is to be killed.
+const VICTIM: &str = "WORLDLINE_TEST_VICTIM_OF_QEMU";
+
+pub(crate) fn is_victim() -> bool {
+    std::env::var_os(VICTIM).is_some()
+}
+
+/// Makes machines, keeps one, says so, and waits for its end.
+pub(crate) fn be_killed() -> ! {
+    let backend = open(std::env::var_os(VICTIM).expect("a folder").into());
+    let worlds = [world(&backend), world(&backend)];
+    worlds[0].value("x = 7");
+    let snapshot = worlds[0].snapshot(None).expect("a snapshot");
+    backend.persist(&snapshot.id).expect("a lasting snapshot");
+    println!(
+        "ready {} {} {}",
+        snapshot.id,
+        worlds[0].id(),
+        worlds[1].id()
+    );
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+    }
+}
+
+fn a_killed_program_leaves_no_machine(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut victim = Outside::new(std::env::current_exe().unwrap())
+        .env(VICTIM, folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let said = lines.find_map(|line| Some(line.unwrap().strip_prefix("ready ")?.to_owned()));
+    let said = said.expect("a victim that is ready");
+    let [snapshot, ids @ ..] = &said.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{said}");
+    };
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let begun = Instant::now();
+    while ids.iter().any(|id| !monitors(id).is_empty()) {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let again = open(folder.path().into());
+    for id in ids {
+        assert_eq!(groups(id), Vec::<PathBuf>::new());
+    }
+    let world = again.restore(snapshot, &Spec::default()).unwrap();
+    assert_eq!(world.value("x"), "7");
+}
+
+/// The control groups of a world.
+fn groups(id: &str) -> Vec<PathBuf> {
+    let roots = ["unified", "memory", "pids", "cpu", "freezer", ""];
+    let parents = roots.map(|root| PathBuf::from("/sys/fs/cgroup").join(root).join("worldline"));
+    let all = parents
+        .iter()
+        .filter_map(|parent| fs::read_dir(parent).ok());
+    all.flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && path.to_string_lossy().ends_with(id))
+        .collect()
+}
+
+fn a_snapshot_of_another_host_is_refused(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = {
+        let backend = open(folder.path().into());
+        let id = world(&backend).snapshot(None).unwrap().id;
+        backend.persist(&id).unwrap().id
+    };
+    let manifest = folder
+        .path()
+        .join("snapshots")
+        .join(&snapshot)
+        .join("manifest.json");
+    let written = fs::read_to_string(&manifest).unwrap();
+    for (part, of_here, elsewhere) in [
+        (
+            "the acceleration",
+            "\"accelerator\": \"tcg\"",
+            "\"accelerator\": \"kvm\"",
+        ),
+        ("the monitor", "\"monitor\": \"QEMU", "\"monitor\": \"UMEQ"),
+        (
+            "the processor",
+            "\"processor\": \"",
+            "\"processor\": \"Z80 ",
+        ),
+        ("the machine", "\"machine\": \"", "\"machine\": \"0"),
+    ] {
+        assert!(written.contains(of_here), "{written}");
+        fs::write(&manifest, written.replacen(of_here, elsewhere, 1)).unwrap();
+        let refused = open(folder.path().into()).restore(&snapshot, &Spec::default());
+        assert!(
+            matches!(refused, Err(CreateError::OtherHost { what, .. }) if what == part),
+            "{part}"
+        );
+    }
+    fs::write(&manifest, written).unwrap();
+    let backend = open(folder.path().into());
+    let again = backend.restore(&snapshot, &Spec::default()).unwrap();
+    assert_eq!(again.value("1 + 1"), "2");
+}
+
+fn a_snapshot_that_is_cut_off_hurts_no_branch(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = open(folder.path().into());
+    let base = world(&backend);
+    base.value("x = bytes(range(256)) * 10000; import pandas");
+    let snapshot = base.snapshot(None).unwrap();
+    backend.persist(&snapshot.id).unwrap();
+    let before = backend.restore(&snapshot.id, &Spec::default()).unwrap();
+    let memory = folder
+        .path()
+        .join("snapshots")
+        .join(&snapshot.id)
+        .join("memory");
+    fs::File::options()
+        .write(true)
+        .open(memory)
+        .and_then(|file| file.set_len(4096))
+        .unwrap();
+    // Machines have what they need of it in memory, and those that are made of that are whole too.
+    let after = backend.restore(&snapshot.id, &Spec::default()).unwrap();
+    for branch in [&before, &after, &base] {
+        assert_eq!(branch.value("sum(x) + len(pandas.__name__)"), "326400006");
+    }
+}
+
+fn branches_never_meet_and_have_no_network(backend: &dyn Backend) {
+    let base = world(backend);
+    let snapshot = base.snapshot(None).unwrap();
+    let branches = backend.branch(&snapshot.id, 2, &Spec::default()).unwrap();
+    let serve =
+        "import socket, os; s = socket.create_server(('127.0.0.1', 7000)); socket.gethostname()";
+    let names: Vec<String> = branches.iter().map(|one| one.value(serve)).collect();
+    assert_ne!(names[0], names[1]);
+    for branch in &branches {
+        let cards = "sorted(name for _, name in socket.if_nameindex())";
+        assert_eq!(branch.value(cards), "['lo']");
+    }
+    let reach = "import socket; socket.create_connection(('127.0.0.1', 7000), 5)";
+    assert_eq!(
+        base.cell(reach).0.error.unwrap().name,
+        "ConnectionRefusedError"
+    );
+    let out = "socket.create_connection(('1.1.1.1', 53), 5)";
+    assert_eq!(base.cell(out).0.error.unwrap().name, "OSError");
+}
+
+fn a_machine_is_walled_in(backend: &dyn Backend) {
+    let (one, other) = (world(backend), world(backend));
+    nothing_of_the_host_is_in_it(&*one);
+    let [monitor] = &monitors(one.id())[..] else {
+        return eprintln!(
+            "IGNORED in part: this host has no control groups to find the monitor by"
+        );
+    };
+    the_monitor_is_confined(monitor);
+    // The most that it can end is itself.
+    let _ = one.exec(&Command::line("echo o > /proc/sysrq-trigger"), &mut quiet);
+    assert_eq!(other.value("1 + 1"), "2");
+}
+
+/// Whoever rules the whole machine finds nothing of the host's in it.
+fn nothing_of_the_host_is_in_it(one: &dyn Sandbox) {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "of the host").unwrap();
+    let path = secret.path().display();
+    let outside = std::process::id();
+    // The host's files, by name and by every device and file system; its processes; its disk.
+    assert_ne!(one.line(&format!("cat {path}")).0, 0);
+    for line in [
+        "grep -vE '^(nodev|[[:space:]])' /proc/filesystems | grep -E '9p|virtiofs'",
+        "ls /sys/bus/pci/devices/*/net /sys/class/net | grep -v -e lo -e '^$' -e class",
+        "echo x > /dev/vda",
+        "mount -o remount,rw /dev/vda /mnt",
+        "ls /dev/sda /dev/vdb /dev/fd0 /dev/kvm",
+    ] {
+        let (code, said) = one.line(line);
+        assert_ne!(code, 0, "{line}: {said}");
+    }
+    assert_eq!(one.line("ls /dev/vport* | wc -l").1.trim(), "1");
+    let (_, said) = one.line(&format!(
+        "ls -d /proc/{outside}/exe && readlink /proc/{outside}/exe"
+    ));
+    assert!(!said.contains("worlds"), "{said}");
+    let (_, kernels) = one.line("uname -r");
+    let ours = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_ne!(kernels.trim(), ours.trim());
+    // A signal finds nobody but itself.
+    one.line(&format!("kill -9 {outside}"));
+}
+
+/// What a machine that breaks out into its monitor would find.
+fn the_monitor_is_confined(monitor: &str) {
+    let at = |name: &str| format!("/proc/{monitor}/{name}");
+    let status = fs::read_to_string(at("status")).unwrap();
+    let field = |name: &str| {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}:")));
+        line.unwrap_or_default()[name.len() + 1..].trim().to_owned()
+    };
+    assert_eq!(field("Seccomp"), "2", "{status}");
+    assert_eq!(field("CapEff"), "0000000000000000", "{status}");
+    let is_root = fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0);
+    if is_root {
+        assert!(
+            !field("Uid").split_whitespace().any(|id| id == "0"),
+            "{status}"
+        );
+        assert!(
+            !field("Gid").split_whitespace().any(|id| id == "0"),
+            "{status}"
+        );
+        assert_eq!(field("Groups"), "", "{status}");
+        let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).unwrap();
+        assert_ne!(network(monitor), network("self"));
+        let cards = fs::read_to_string(at("net/dev")).unwrap();
+        assert_eq!(cards.lines().skip(2).count(), 1, "{cards}");
+    }
+    assert!(
+        fs::read_to_string(at("cgroup"))
+            .unwrap()
+            .contains("worldline")
+    );
+    assert_eq!(
+        fs::read_to_string(at("environ"))
+            .unwrap()
+            .split('\0')
+            .filter(|one| !one.is_empty() && !one.starts_with("PATH="))
+            .count(),
+        0
+    );
+    for entry in fs::read_dir(at("fd")).unwrap().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        let target = target.to_string_lossy();
+        let about = fs::read_to_string(at(&format!(
+            "fdinfo/{}",
+            entry.file_name().to_string_lossy()
+        )));
+        let is_read_only = about
+            .unwrap_or_default()
+            .lines()
+            .any(|line| line.starts_with("flags:") && line.ends_with('0'));
+        let known = !target.starts_with('/')
+            || target.starts_with("/memfd:")
+            || target == "/dev/null"
+            || is_read_only && (target.ends_with(".erofs") || target.ends_with("vmlinux"));
+        assert!(known, "{target}");
+    }
+}
+
+/// The images of the tests, and what their machines begin from, under another folder. Each snapshot there has
+/// a manifest of its own.
+fn beside(shared: &Path, own: &Path) {
+    let begun = own.join("machines");
+    fs::create_dir_all(&begun).unwrap();
+    let all = entries(shared).into_iter();
+    for image in all.filter(|path| !path.ends_with("machines")) {
+        std::os::unix::fs::symlink(&image, own.join(image.file_name().unwrap())).unwrap();
+    }
+    let all = entries(&shared.join("machines")).into_iter();
+    for kept in all.filter(|path| path.is_dir()) {
+        let place = begun.join(kept.file_name().unwrap());
+        fs::create_dir(&place).unwrap();
+        for part in ["memory", "devices"] {
+            fs::hard_link(kept.join(part), place.join(part)).unwrap();
+        }
+        fs::copy(kept.join("manifest.json"), place.join("manifest.json")).unwrap();
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(folder).unwrap();
+    all.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn what_no_machine_begins_from_is_taken_back(backend: &dyn Backend) {
+    // So that there is something to begin from.
+    drop(world(backend));
+    let folder = tempfile::tempdir_in(images().parent().unwrap()).unwrap();
+    let own = folder.path().join("images");
+    beside(&images(), &own);
+    let settings = Settings {
+        images: own.clone(),
+        ..Settings::new(folder.path().join("data"))
+    };
+    let backend = Qemu::open(&settings).unwrap();
+    backend.collect().unwrap();
+    let left = || -> Vec<PathBuf> {
+        let all = entries(&own.join("machines")).into_iter();
+        all.filter(|path| path.is_dir()).collect()
+    };
+    let [first, ..] = &left()[..] else {
+        panic!("what is used is kept");
+    };
+    let manifest = fs::File::options()
+        .append(true)
+        .open(first.join("manifest.json"));
+    let long_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+    manifest.unwrap().set_modified(long_ago).unwrap();
+    assert!(backend.collect().unwrap() > 0 && !first.exists());
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let all = entries(&own).into_iter();
+    for image in all.filter(|path| name(path).starts_with("sha256-")) {
+        fs::remove_file(image).unwrap();
+    }
+    backend.collect().unwrap();
+    assert_eq!(left(), Vec::<PathBuf>::new());
 }

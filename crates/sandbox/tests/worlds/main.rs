@@ -39,6 +39,9 @@ fn main() -> ExitCode {
     if faults::is_victim() {
         faults::be_killed();
     }
+    if machines::is_victim() {
+        machines::be_killed();
+    }
     let arguments = Arguments::from_args();
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(None, "")).exit_code();
@@ -67,7 +70,7 @@ fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
         network::PROMISES,
     ];
     let promises = promises.concat();
-    let machines = machines::trials(&promises);
+    let machines = machines::trials(&promises, backend.as_deref());
     let mut trials: Vec<Trial> = promises
         .into_iter()
         .map(|(name, promise)| {
