@@ -337,6 +337,77 @@ class Client(WithServer, unittest.TestCase):
             self.assertEqual((Path(folder) / "back").read_text(), "copied\n")
 
 
+class Machines:
+    """The client on virtual machines of one `image`; `keep` and `tell` are lines by which their guest keeps a number
+    and tells it."""
+
+    @classmethod
+    def setUpClass(cls):
+        from morphcloud.api import MorphCloudClient
+
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        cls.server = Server(cls.folder.name)
+        cls.addClassCleanup(cls.server.stop)
+        cls.client = MorphCloudClient(api_key="any", base_url=cls.server.url)
+        if cls.image not in [image.id for image in cls.client.images.list()]:
+            raise unittest.SkipTest(f"this host makes no {cls.image}: `worldline doctor` says why")
+
+    def number(self, instance):
+        told = instance.exec(self.tell)
+        self.assertEqual(told.exit_code, 0, told)
+        return int(told.stdout)
+
+    def set(self, instance, number):
+        self.assertEqual(instance.exec(self.keep.format(number)).exit_code, 0)
+
+    def test_a_machine_is_made_kept_branched_paused_and_stopped(self):
+        base = self.client.snapshots.create(image_id=self.image, vcpus=1, memory=512, disk_size=512, metadata={"a": "b"})
+        self.assertEqual([one.id for one in self.client.snapshots.list(metadata={"a": "b"})], [base.id])
+        instance = self.client.instances.start(base.id, metadata={"who": "me"})
+        self.assertEqual((instance.status.value, instance.refs.image_id), ("ready", self.image))
+        self.set(instance, 41)
+        snapshot, branches = instance.branch(3)
+        for at, branch in enumerate(branches):
+            self.assertEqual(branch.refs.snapshot_id, snapshot.id)
+            self.assertEqual(self.number(branch), 41)
+            self.set(branch, at)
+        self.assertEqual([self.number(branch) for branch in branches], [0, 1, 2])
+        instance.pause()
+        self.assertEqual(instance.status.value, "paused")
+        with self.assertRaises(Exception) as refused:
+            instance.exec(self.tell)
+        self.assertIn("paused", str(refused.exception))
+        instance.resume()
+        self.assertEqual(self.number(instance), 41)
+        instance.set_metadata({"k": "v"})
+        self.assertEqual(self.client.instances.get(instance.id).metadata, {"k": "v"})
+        kept = branches[2].snapshot(digest="point")
+        self.set(branches[2], 7)
+        again = self.client.instances.start(kept.id)
+        self.assertEqual((self.number(again), self.number(branches[2])), (2, 7))
+        listed = self.server.call("GET", "/instance")[1]["data"]
+        self.assertEqual({one["backend"] for one in listed}, {self.image.split(":")[0]})
+        told = self.server.command("world", "list").stdout
+        self.assertIn(self.image.split(":")[0], told)
+        for one in [instance, again, *branches]:
+            one.stop()
+        self.assertEqual(self.client.instances.list(), [])
+        self.server.sound(self)
+
+    def test_the_host_is_told_backend_by_backend(self):
+        reports = self.server.call("GET", "/v1/worlds/doctor")[1]
+        self.assertIn(self.image.split(":")[0], [one["backend"] for one in reports if one["usable"]])
+
+
+class MetalUnderFirecracker(Machines, unittest.TestCase):
+    image, keep, tell = "firecracker:metal", "poke 7 {}", "peek 7"
+
+
+class LinuxUnderQemu(Machines, unittest.TestCase):
+    image, keep, tell = "qemu:default", "echo {} > /srv/number", "cat /srv/number"
+
+
 class Ssh(WithServer, unittest.TestCase):
     """The gateway, through the client's own paramiko and what stands on it."""
 

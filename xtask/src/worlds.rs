@@ -164,6 +164,9 @@ pub(crate) fn client() -> Outcome<Tally> {
         .args(["test_client.py", "-v"])
         .current_dir(&folder)
         .env("WORLDLINE", &worldline);
+    if let Ok(program) = firecracker() {
+        command.env("WORLDLINE_FIRECRACKER", program);
+    }
     let (text, success) = run::follow(&mut command)?;
     Ok(tally::unittest(&text).with_exit(success))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use worldline_sandbox::Report;
+use worldline_sandbox::{Image, Report};
 
 use crate::error::WorldError;
 use crate::model::{Instance, Kind, Metadata, Sizes, Snapshot, Source, Status, Ttl, WakeOn};
@@ -27,6 +27,8 @@ pub struct ImageView {
     pub created: u64,
 }
 
+/// What matches live on.
+pub(crate) const ARENA: &str = "arena";
 /// What the entity of a live match is called.
 const MATCH: &str = "match_";
 
@@ -39,17 +41,23 @@ fn has(metadata: &Metadata, wanted: &Metadata) -> bool {
 impl Runtime {
     /// Root file systems and learned worlds.
     pub fn images(&self) -> Vec<ImageView> {
-        let code = self
-            .backend()
-            .map(|(_, images)| images.list())
-            .unwrap_or_default();
-        let code = code.into_iter().map(|image| ImageView {
-            id: image.name,
-            kind: Kind::Sandbox,
-            digest: image.digest,
-            bytes: image.bytes,
-            created: image.created,
+        let code = self.backend().map(|(backend, images)| {
+            let view = |id: String| {
+                let prefix = format!("{}:", backend.home(&id));
+                let image = images.find(id.strip_prefix(&prefix).unwrap_or(&id)).ok();
+                let of = |image: &Image| (image.digest.clone(), image.bytes, image.created);
+                let (digest, bytes, created) = image.as_ref().map(of).unwrap_or_default();
+                ImageView {
+                    id,
+                    kind: Kind::Sandbox,
+                    digest,
+                    bytes,
+                    created,
+                }
+            };
+            backend.offers().into_iter().map(view).collect()
         });
+        let code: Vec<_> = code.unwrap_or_default();
         let learned = self
             .0
             .arena
@@ -63,12 +71,12 @@ impl Runtime {
             bytes: world.card().bytes,
             created: 0,
         });
-        code.chain(learned).collect()
+        code.into_iter().chain(learned).collect()
     }
 
-    /// What this host gives for code worlds and lacks; or why there are none.
-    pub fn report(&self) -> Result<Report, WorldError> {
-        Ok(self.backend()?.0.report())
+    /// What this host gives for code worlds and lacks, backend by backend; or why there are none.
+    pub fn reports(&self) -> Result<Vec<Report>, WorldError> {
+        Ok(self.backend()?.0.reports())
     }
 
     /// Snapshots with these words, and this digest if one is given; oldest first.
@@ -182,6 +190,7 @@ fn live_match(id: &str, image: String) -> Instance {
         created: crate::id::now(),
         status: Status::Ready,
         image,
+        backend: ARENA.into(),
         snapshot: None,
         parent: None,
         sizes: Sizes {

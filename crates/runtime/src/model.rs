@@ -141,6 +141,9 @@ pub struct Snapshot {
     pub created: u64,
     /// The image beneath, or a match's learned world.
     pub image: String,
+    /// What it lives on: a backend of code worlds, or the arena.
+    #[serde(default)]
+    pub backend: String,
     /// What its world had been given.
     pub sizes: Sizes,
     /// The caller's own digest: no two snapshots have the same.
@@ -204,6 +207,9 @@ pub struct Instance {
     pub status: Status,
     /// The image beneath, or a match's learned world.
     pub image: String,
+    /// What it lives on: a backend of code worlds, or the arena.
+    #[serde(default)]
+    pub backend: String,
     /// The snapshot that it goes on from; none for a match with players.
     pub snapshot: Option<String>,
     /// The world that that snapshot was taken of.

@@ -10,6 +10,7 @@ use worldline_sandbox::{Spec, child_seed};
 use crate::error::WorldError;
 use crate::id::{fresh, now, now_micros};
 use crate::limits::{MAX_BRANCHES, MAX_METADATA, MAX_SNAPSHOTS, MAX_TEXT, MAX_TTL, MAX_WORLDS};
+use crate::list::ARENA;
 use crate::model::{
     Branching, Instance, Kind, Metadata, NewInstance, NewSnapshot, Note, Sizes, SizesAsked,
     Snapshot, Source, Status, Ttl, TtlAction, WakeOn,
@@ -85,6 +86,7 @@ impl Runtime {
         }
         let started = Instant::now();
         let (kind, image, branch) = self.image(new.image.as_deref())?;
+        let backend = self.home(kind, &image);
         if kind == Kind::Match && new.sizes != Default::default() {
             return Err(WorldError::Sizes);
         }
@@ -107,7 +109,7 @@ impl Runtime {
             bytes: 0,
             pause_ms: 0.0,
         };
-        let kept = kept(moment, kind, image, sizes, &new.note, None);
+        let kept = kept(moment, (kind, image, backend), sizes, &new.note, None);
         let mut rows = snapshot_rows(&kept.record);
         rows.push(Row::Metric {
             id: fresh("metric"),
@@ -507,6 +509,14 @@ impl Runtime {
         Ok((Kind::Sandbox, backend.image(name)?, None))
     }
 
+    /// What worlds of an image live on.
+    fn home(&self, kind: Kind, image: &str) -> String {
+        match (kind, self.backend()) {
+            (Kind::Sandbox, Ok((backend, _))) => backend.home(image).into(),
+            _ => ARENA.into(),
+        }
+    }
+
     /// A world with a snapshot's state.
     fn embody(&self, kept: &Kept, new: &NewInstance) -> Result<Arc<dyn World>, WorldError> {
         let mut worlds = self.embody_all(kept, new, 1)?;
@@ -569,8 +579,7 @@ impl Runtime {
         let moment = entry.world().moment()?;
         let kept = kept(
             moment,
-            record.kind,
-            record.image,
+            (record.kind, record.image, record.backend),
             record.sizes,
             note,
             Some(record.id.clone()),
@@ -618,8 +627,7 @@ fn spec(image: &str, sizes: Sizes, seed: Option<u64>, network: Option<Vec<String
 
 fn kept(
     moment: Moment,
-    kind: Kind,
-    image: String,
+    (kind, image, backend): (Kind, String, String),
     sizes: Sizes,
     note: &Note,
     world: Option<String>,
@@ -629,6 +637,7 @@ fn kept(
         kind,
         created: now(),
         image,
+        backend,
         sizes,
         digest: note.digest.clone(),
         metadata: note.metadata.clone(),
@@ -667,6 +676,7 @@ fn child(snapshot: &Snapshot, new: &NewInstance, trit: i8) -> Instance {
         created: now(),
         status: Status::Ready,
         image: snapshot.image.clone(),
+        backend: snapshot.backend.clone(),
         snapshot: Some(snapshot.id.clone()),
         parent: snapshot.world.clone(),
         sizes: new.sizes.or(snapshot.sizes),

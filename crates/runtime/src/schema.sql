@@ -31,10 +31,10 @@ CREATE TABLE IF NOT EXISTS world_requests (key VARCHAR PRIMARY KEY, body_digest 
 CREATE TABLE IF NOT EXISTS world_progress (applied BIGINT NOT NULL);
 
 CREATE OR REPLACE VIEW world_snapshots AS SELECT
-  id AS snapshot_id, record->>'world' AS entity_id, record->>'image' AS image, record->>'digest' AS digest, record->'metadata' AS metadata,
+  id AS snapshot_id, record->>'world' AS entity_id, record->>'image' AS image, record->>'backend' AS backend, record->>'digest' AS digest, record->'metadata' AS metadata,
   CAST(record->>'bytes' AS BIGINT) AS bytes, CAST(record->>'pause_ms' AS DOUBLE) AS pause_ms, to_timestamp(CAST(record->>'created' AS BIGINT)) AS created_at
   FROM world_records WHERE sort = 'snapshot';
 CREATE OR REPLACE VIEW world_instances AS SELECT
-  id AS entity_id, record->>'status' AS status, record->>'image' AS image, record->>'snapshot' AS snapshot_id, record->>'parent' AS parent_id,
+  id AS entity_id, record->>'status' AS status, record->>'image' AS image, record->>'backend' AS backend, record->>'snapshot' AS snapshot_id, record->>'parent' AS parent_id,
   record->'metadata' AS metadata, CAST(record->>'created' AS BIGINT) AS created
   FROM world_records WHERE sort = 'instance';

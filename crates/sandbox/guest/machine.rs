@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::confine::Confinement;
 use crate::root;
 use crate::sys::{self, nr, sys};
-use crate::wire::Take;
+use crate::wire::{self, Take};
 
 /// How this program is called when the kernel starts it.
 const NAME: &str = "/init";
@@ -19,6 +19,8 @@ const NAME: &str = "/init";
 const MODULES: &str = "/modules";
 /// The disk of the image, which nobody writes.
 const DISK: &CStr = c"/dev/vda";
+/// Is there where sockets to the host are.
+const SOCKETS: &str = "/dev/vsock";
 /// The file system that holds what is written. Under the root it has no name any more.
 const MEMORY: i32 = 40;
 /// How long devices may take to appear.
@@ -41,8 +43,17 @@ pub fn complain(error: &io::Error) {
     let _ = fs::write("/dev/kmsg", format!("<0>the agent: {error}\n"));
 }
 
+/// The line to the supervisor.
+#[derive(Clone)]
+pub enum Line {
+    /// A device of this name. It is there again wherever the machine goes on.
+    Port(String),
+    /// A socket to the host. It is closed wherever the machine goes on from a picture, and here too.
+    Socket,
+}
+
 /// Makes the machine's root, and puts the line to the supervisor at `control`.
-pub fn begin(control: i32) -> io::Result<()> {
+pub fn begin(control: i32) -> io::Result<Line> {
     let step = |what: &'static str| move |error: io::Error| io::Error::other(format!("{what}: {error}"));
     for folder in ["/dev", "/proc", "/image", "/memory", "/world"] {
         fs::create_dir_all(folder)?;
@@ -54,17 +65,51 @@ pub fn begin(control: i32) -> io::Result<()> {
     load_modules().map_err(step("loading modules"))?;
     wait_for(|| fs::exists("/dev/vda").unwrap_or(false).then_some(()), "the image's disk")?;
     sys::mount(DISK, c"/image", c"erofs", RDONLY, c"").map_err(step("mounting the image"))?;
-    let port = wait_for(port, "the line to the supervisor")?;
+    let line = wait_for(line, "the line to the supervisor")?;
     change_root().map_err(step("making the root"))?;
-    let line = sys::open(&root::c(format!("/dev/{port}").as_bytes())?, sys::O_RDWR, 0)?;
-    if line != control {
-        sys!(nr::DUP2, line, control)?;
-        sys::close(line);
+    line.open(control)?;
+    Ok(line)
+}
+
+impl Line {
+    fn open(&self, control: i32) -> io::Result<()> {
+        let line = match self {
+            Self::Port(name) => sys::open(&root::c(format!("/dev/{name}").as_bytes())?, sys::O_RDWR, 0)?,
+            Self::Socket => wait_for(|| dial().ok(), "the supervisor")?,
+        };
+        if line != control {
+            sys!(nr::DUP2, line, control)?;
+            sys::close(line);
+        }
+        // It is handed to nobody.
+        const F_SETFD: usize = 2;
+        sys!(nr::FCNTL, control, F_SETFD, 1).map(drop)
     }
-    // It is handed to nobody.
-    const F_SETFD: usize = 2;
-    sys!(nr::FCNTL, control, F_SETFD, 1)?;
-    Ok(())
+
+    /// Opens it again, if it is one that closes where a machine goes on.
+    pub fn open_again(&self, control: i32, closed: io::Error) -> io::Result<()> {
+        match self {
+            Self::Port(_) => Err(closed),
+            Self::Socket => self.open(control),
+        }
+    }
+}
+
+/// Connects to the supervisor.
+fn dial() -> io::Result<i32> {
+    const FAMILY: u16 = 40;
+    const STREAM: usize = 1;
+    const HOST: u32 = 2;
+    let socket = sys!(nr::SOCKET, FAMILY as usize, STREAM | sys::O_CLOEXEC, 0)? as i32;
+    let mut address = [0u8; 16];
+    address[..2].copy_from_slice(&FAMILY.to_le_bytes());
+    address[4..8].copy_from_slice(&wire::PORT.to_le_bytes());
+    address[8..12].copy_from_slice(&HOST.to_le_bytes());
+    let connected = sys!(nr::CONNECT, socket, address.as_ptr(), address.len());
+    if connected.is_err() {
+        sys::close(socket);
+    }
+    connected.map(|_| socket)
 }
 
 fn load_modules() -> io::Result<()> {
@@ -90,10 +135,13 @@ fn wait_for<T>(look: impl Fn() -> Option<T>, what: &str) -> io::Result<T> {
     }
 }
 
-/// The device of the line to the supervisor: the only port there is.
-fn port() -> Option<String> {
+/// The line to the supervisor: sockets, if there are any, or the only port that there is.
+fn line() -> Option<Line> {
+    if fs::exists(SOCKETS).unwrap_or(false) {
+        return Some(Line::Socket);
+    }
     let mut names = fs::read_dir("/dev").ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.find(|name| name.starts_with("vport"))
+    names.find(|name| name.starts_with("vport")).map(Line::Port)
 }
 
 /// The image below, what is written above it, in memory.

@@ -24,7 +24,7 @@ use std::io;
 
 use child::{Children, Spawn};
 use confine::Confinement;
-use machine::Identity;
+use machine::{Identity, Line};
 use sys::{nr, sys};
 use wire::{Put, Take, kind};
 
@@ -44,14 +44,14 @@ fn main() {
 }
 
 fn run() -> io::Result<()> {
-    let is_machine = machine::is_one();
-    if is_machine {
-        machine::begin(CONTROL)?;
-    }
+    let line = match machine::is_one() {
+        true => Some(machine::begin(CONTROL)?),
+        false => None,
+    };
     let children = Children::new()?;
     let mut agent = Agent {
         children,
-        is_machine,
+        line,
         confinement: None,
         arrived: Vec::new(),
         pending: Vec::new(),
@@ -72,7 +72,8 @@ fn send(kind: u8, call: u32, payload: &[u8]) -> io::Result<()> {
 
 struct Agent {
     children: Children,
-    is_machine: bool,
+    /// In a machine: how the supervisor is reached.
+    line: Option<Line>,
     confinement: Option<Confinement>,
     /// Descriptors that came, in order, and were not used yet.
     arrived: Vec<i32>,
@@ -84,9 +85,9 @@ impl Agent {
     /// Reads what came and acts on each whole frame; false when the supervisor is gone.
     fn receive(&mut self) -> io::Result<bool> {
         let mut buffer = vec![0; wire::CHUNK];
-        let count = match self.is_machine {
-            true => sys::read(CONTROL, &mut buffer)?,
-            false => receive(&mut buffer, &mut self.arrived)?,
+        let count = match self.line {
+            Some(_) => sys::read(CONTROL, &mut buffer)?,
+            None => receive(&mut buffer, &mut self.arrived)?,
         };
         if count == 0 {
             return Ok(false);
@@ -177,7 +178,7 @@ impl Agent {
                 Ok(())
             }
             kind::CONNECT => connect(call, take.u32().ok_or_else(short)? as u16),
-            _ if self.is_machine => self.act_as_machine(kind, call, &mut take),
+            _ if self.line.is_some() => self.act_as_machine(kind, call, &mut take),
             _ => Err(io::Error::other(format!("there is no call {kind}"))),
         }
     }
@@ -213,7 +214,10 @@ impl Agent {
     /// Waits to be woken, silently: a picture may be taken of the machine meanwhile.
     fn sleep(&mut self) -> io::Result<()> {
         let mut header = [0; wire::HEADER];
-        read_exact(&mut header)?;
+        while let Err(closed) = read_exact(&mut header) {
+            let line = self.line.as_ref().ok_or_else(no_root)?;
+            line.open_again(CONTROL, closed)?;
+        }
         let (length, kind, call) = wire::parse_header(&header);
         if length > wire::CHUNK || kind != kind::WAKE {
             return Err(io::Error::other("a sleeping machine can only be woken"));

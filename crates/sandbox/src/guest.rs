@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::{ExecError, ResizeError};
+use crate::error::{CreateError, ExecError, ResizeError};
 use crate::limits::DISK_MIB;
 use crate::model::{Spec, Stream};
 use crate::talk::Talk;
@@ -44,6 +44,24 @@ pub(crate) fn identity(id: &str, spec: &Spec, is_branch: bool) -> Vec<u8> {
         .u64(disk_bytes(spec.disk_mib, spec.memory_mib))
         .u32(is_branch.into())
         .0
+}
+
+/// What a branch is given: what its snapshot was, for a machine cannot be given more or less.
+pub(crate) fn inherit(spec: &Spec, was: &Spec) -> Result<Spec, CreateError> {
+    let usual = Spec::default();
+    let same = |asked: u32, was: u32, usual: u32| asked == was || asked == usual;
+    if !same(spec.memory_mib, was.memory_mib, usual.memory_mib)
+        || !same(spec.vcpus, was.vcpus, usual.vcpus)
+    {
+        return Err(CreateError::Lacks(
+            "other memory or processors than its snapshot: a machine keeps those that it began with",
+        ));
+    }
+    Ok(Spec {
+        memory_mib: was.memory_mib,
+        vcpus: was.vcpus,
+        ..spec.clone()
+    })
 }
 
 /// Another interpreter in the place of one that ended with a code.

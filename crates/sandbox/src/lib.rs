@@ -12,8 +12,8 @@
 //! costs what it touches, however large the world is. There is no frozen process anywhere: snapshots
 //! survive the program that took them, and a branch of a branch of a branch is no deeper than a world.
 //!
-//! [`Firecracker`] is the other one: worlds are virtual machines, with the processor's own walls between
-//! them, and so far a guest without an operating system.
+//! [`Firecracker`] is another one: worlds are virtual machines, with the processor's own walls between
+//! them. Their guest is Linux, or none where no Linux runs.
 //!
 //! [`Qemu`] makes machines too, each a whole Linux, on hosts where no processor will run one.
 //!
@@ -35,6 +35,7 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod archive;
 pub mod bench;
 mod error;
 mod fault;
@@ -82,6 +83,19 @@ pub trait Backend: Send + Sync {
 
     /// What this host gives and lacks.
     fn report(&self) -> Report;
+
+    /// The same of each backend that this one is made of.
+    fn reports(&self) -> Vec<Report> {
+        vec![self.report()]
+    }
+
+    /// The name of the backend that an image's worlds live on.
+    fn home(&self, _image: &str) -> &'static str {
+        self.name()
+    }
+
+    /// The full names of all images that worlds can be made of.
+    fn offers(&self) -> Vec<String>;
 
     /// The full name of an image that worlds can be made of; of the default one if none is named.
     fn image(&self, name: Option<&str>) -> Result<String, CreateError>;

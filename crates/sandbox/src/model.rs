@@ -262,6 +262,21 @@ pub struct Report {
     pub capabilities: Vec<Capability>,
 }
 
+impl Report {
+    /// Of a backend that cannot even be opened.
+    pub fn closed(backend: &'static str, why: String) -> Self {
+        Self {
+            backend,
+            usable: false,
+            capabilities: vec![Capability {
+                name: "open",
+                present: false,
+                note: why,
+            }],
+        }
+    }
+}
+
 /// One thing that a host gives or lacks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Capability {

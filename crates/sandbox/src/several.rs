@@ -54,6 +54,22 @@ impl Backend for Several {
         self.first.report()
     }
 
+    fn reports(&self) -> Vec<Report> {
+        self.all().flat_map(|one| one.reports()).collect()
+    }
+
+    fn home(&self, image: &str) -> &'static str {
+        self.of_image(Some(image)).0.name()
+    }
+
+    fn offers(&self) -> Vec<String> {
+        let of_others = self.others.iter().flat_map(|one| {
+            let all = one.offers().into_iter();
+            all.map(|image| format!("{}:{image}", one.name()))
+        });
+        self.first.offers().into_iter().chain(of_others).collect()
+    }
+
     fn image(&self, name: Option<&str>) -> Result<String, CreateError> {
         let (backend, image) = self.of_image(name);
         let image = backend.image(image)?;

@@ -18,6 +18,8 @@ pub const CHUNK: usize = 256 << 10;
 pub const WINDOW: usize = 2 << 20;
 /// Says that nobody counts any more what a call says.
 pub const UNCOUNTED: u32 = u32::MAX;
+/// Where the supervisor of a machine answers, on the machine's socket to the host.
+pub const PORT: u32 = 1024;
 /// Bytes of the longest file that is read in one call.
 pub const MAX_FILE: usize = 256 << 20;
 

@@ -94,10 +94,8 @@ fn machines(data: &Path) -> Result<Option<Arc<dyn Backend>>, String> {
         return Ok(None);
     }
     let machines = firecracker(data, true)?;
-    match lost(&machines.report()) {
-        Some(why) => Err(why),
-        None => Ok(Some(Arc::new(machines))),
-    }
+    machines.probe()?;
+    Ok(Some(Arc::new(machines)))
 }
 
 /// Firecracker over a folder; jailed where it is to be, and a jailer is there and may be used.
@@ -107,6 +105,7 @@ pub(super) fn firecracker(data: &Path, jailed: bool) -> Result<Firecracker, Stri
     )?;
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     Firecracker::open(firecracker::Settings {
+        images: Some(images()),
         jail: jailer.filter(|_| jailed && is_root).map(Jail::new),
         ..firecracker::Settings::new(data, program)
     })

@@ -697,29 +697,23 @@ pub(crate) struct DoctorOptions {
 }
 
 pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode> {
-    use worldline_sandbox::Backend;
+    use worldline_sandbox::{Backend, Report};
     let (folder, process) = host::scratch(None, 0)?;
-    let mut reports = vec![process.report()];
-    let machines = host::firecracker(&folder.machines(), true);
-    if let Ok(machines) = &machines {
-        reports.push(machines.report());
-    }
-    let qemu = host::qemu(&folder.qemu());
-    if let Ok(qemu) = &qemu {
-        let mut report = qemu.report();
-        report.capabilities.extend(qemu.probe());
-        reports.push(report);
-    }
+    let firecracker = host::firecracker(&folder.machines(), true).map(|open| open.report());
+    let qemu = host::qemu(&folder.qemu()).map(|open| {
+        let mut report = open.report();
+        report.capabilities.extend(open.probe());
+        report
+    });
+    let reports = [
+        process.report(),
+        firecracker.unwrap_or_else(|why| Report::closed("firecracker", why)),
+        qemu.unwrap_or_else(|why| Report::closed("qemu", why)),
+    ];
     if options.json {
         table::json(&reports)?;
     } else {
         reports.iter().for_each(print::report);
-        if let Err(why) = machines {
-            println!("firecracker: NOT usable: {why}");
-        }
-        if let Err(why) = qemu {
-            println!("qemu: NOT usable: {why}");
-        }
     }
     // What runs Python decides, as all else needs it.
     Ok(if reports[0].usable {

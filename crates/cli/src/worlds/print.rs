@@ -39,6 +39,7 @@ pub(super) fn instances(list: &Value) {
             [
                 text(&one["id"]),
                 text(&one["kind"]),
+                text(&one["backend"]),
                 text(&one["status"]),
                 text(&one["trit"]),
                 snapshot,
@@ -47,7 +48,9 @@ pub(super) fn instances(list: &Value) {
         })
         .collect();
     table::print(
-        ["WORLD", "KIND", "STATUS", "TRIT", "SNAPSHOT", "METADATA"],
+        [
+            "WORLD", "KIND", "BACKEND", "STATUS", "TRIT", "SNAPSHOT", "METADATA",
+        ],
         &rows,
     );
 }

@@ -2,11 +2,17 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
-use super::Firecracker;
+use super::{Firecracker, linux};
+use crate::error::CreateError;
+use crate::image::DEFAULT;
 use crate::model::{Capability, Command, Report, Spec};
 use crate::{Backend, Sandbox};
 
+/// How long Linux may take to begin, for a host that can run it: where the processor itself runs it, that takes
+/// a second or two.
+const LINUX: Duration = Duration::from_secs(10);
 /// What the probe's guest says.
 const WORD: &str = "here";
 
@@ -35,6 +41,14 @@ pub(super) fn report(backend: &Firecracker) -> Report {
         probed.map(|()| {
             "a machine without an operating system began, was kept, and went on in a branch".into()
         }),
+    );
+    say(
+        "linux",
+        if usable {
+            probe_linux(backend, LINUX).map(|()| "a machine with Linux began".into())
+        } else {
+            Err("no machine runs, so none with Linux".into())
+        },
     );
     say(
         "jail",
@@ -74,11 +88,28 @@ fn open(device: &str) -> std::io::Result<File> {
         .open(Path::new(device))
 }
 
+/// Begins a machine with Linux.
+pub(super) fn probe_linux(backend: &Firecracker, within: Duration) -> Result<(), String> {
+    let inner = &backend.inner;
+    let words = |error: CreateError| format!("no machine with Linux runs: {error}");
+    let image = inner.image(Some(DEFAULT)).map_err(words)?;
+    let image = image.ok_or("no machine with Linux runs: there is no image")?;
+    let parts = inner.parts(&image).map_err(words)?;
+    let spec = Spec {
+        memory_mib: *super::LINUX_MIB.start(),
+        ..Spec::default()
+    };
+    linux::World::boot(inner, &spec, &parts, within)
+        .map(drop)
+        .map_err(words)
+}
+
 /// Begins a machine, keeps it, and goes on from there.
-fn probe(backend: &Firecracker) -> Result<(), String> {
+pub(super) fn probe(backend: &Firecracker) -> Result<(), String> {
     let spec = Spec {
         memory_mib: *crate::limits::MEMORY_MIB.start(),
         disk_mib: *crate::limits::DISK_MIB.start(),
+        image: Some(super::GUEST.into()),
         ..Spec::default()
     };
     let words = |error: &dyn std::error::Error| format!("no machine runs: {error}");

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use super::api::Api;
 use super::network::Namespace;
-use super::serial::Serial;
 use super::{Host, Jail};
 use crate::error::CreateError;
 use crate::process::cgroup::{Group, Limits};
@@ -29,6 +28,8 @@ pub(super) const KERNEL: &str = "kernel";
 pub(super) const MEMORY: &str = "memory";
 pub(super) const STATE: &str = "state";
 pub(super) const DISK: &str = "disk";
+pub(super) const FIRST_ROOT: &str = "first-root";
+pub(super) const IMAGE: &str = "image";
 pub(super) const VSOCK: &str = "vsock.sock";
 const SOCKET: &str = "api.sock";
 const LOG: &str = "log";
@@ -59,9 +60,11 @@ pub(super) struct Machine {
     /// Where it finds its files.
     pub(super) root: PathBuf,
     api: Mutex<Api>,
-    serial: Mutex<Serial>,
     remains: Remains,
 }
+
+/// Both ends of a machine's serial port.
+pub(super) type Pipes = (ChildStdin, ChildStdout);
 
 /// What is to be removed, whether or not there is a machine yet.
 struct Remains {
@@ -92,7 +95,7 @@ impl Size {
 
 impl Machine {
     /// Starts a monitor without a machine, and waits until it listens.
-    pub(super) fn start(host: &Host, id: &str, size: Size) -> Result<Self, CreateError> {
+    pub(super) fn start(host: &Host, id: &str, size: Size) -> Result<(Self, Pipes), CreateError> {
         let io = |doing| move |source| CreateError::Io { doing, source };
         let name = format!("{}-{id}", host.prefix);
         let top = match &host.jail {
@@ -130,24 +133,19 @@ impl Machine {
         let pid = child.id();
         *remains.child() = Some(child);
         remains.note(pid).map_err(io("noting its number"))?;
-        let (to, from) =
+        let pipes =
             pipes.ok_or_else(|| io("starting its program")(io::Error::other("no pipes")))?;
-        let serial = Serial::new(to, from).map_err(io("starting a thread"))?;
         let api = remains.connect(host, &root)?;
-        Ok(Self {
+        let machine = Self {
             root,
             api: Mutex::new(api),
-            serial: Mutex::new(serial),
             remains,
-        })
+        };
+        Ok((machine, pipes))
     }
 
     pub(super) fn api(&self) -> MutexGuard<'_, Api> {
         self.api.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn serial(&self) -> MutexGuard<'_, Serial> {
-        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn group(&self) -> Option<&Group> {

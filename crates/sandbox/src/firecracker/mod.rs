@@ -5,48 +5,63 @@
 //! for what it wrote since the last one; the rest is done when it runs again (`store`). A branch maps the
 //! snapshot's memory and copies what it writes.
 //!
-//! The guest here has no operating system (`metal`): a few lines over a serial port, by which machines
-//! are probed and tested where no Linux boots. What it cannot do is refused by name. Firecracker gives
-//! each machine a new generation number (VMGenID) when it goes on from a snapshot; a guest needs Linux
-//! 5.18 or newer to hear it, so the supervisor tells this one itself.
+//! There are two guests. One is Linux with the agent that all worlds have (`linux`), of the same kernel and
+//! image as machines under QEMU. The other has no operating system (`metal`): a few lines over a serial
+//! port, by which machines are probed and tested where no Linux boots; what it cannot do is refused by name.
+//! Firecracker gives each machine a new generation number (VMGenID) when it goes on from a snapshot. Neither
+//! guest hears it (Debian's kernel for clouds has no driver for it), so the supervisor tells both itself.
 
 pub mod api;
+mod body;
 mod doctor;
+mod linux;
 mod machine;
+mod metal;
 mod network;
 mod serial;
 mod sparse;
 mod store;
 mod sys;
-mod world;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use api::{Balloon, RateLimiter};
-use store::{SNAPSHOTS, Store, Stored};
-use world::World;
+use body::Body;
+use machine::{FIRST_ROOT, IMAGE, KERNEL};
+use store::{Linux, SNAPSHOTS, Store, Stored};
 
 use crate::error::{CreateError, StoreError};
 use crate::folder::Folder;
+use crate::image::machine::first_root;
+use crate::image::{Image, Images};
 use crate::limits::MEMORY_MIB;
 use crate::model::{Report, Snapshot, Spec};
+use crate::process::AGENT;
 use crate::process::cgroup::Hierarchies;
-use crate::{Backend, Sandbox};
+use crate::process::shell::owner;
+use crate::{Backend, Sandbox, guest, talk};
 
-/// The guest, as people choose it.
+/// The guest without an operating system, as people choose it. Every other image is Linux.
 pub const GUEST: &str = "metal";
 /// Its program.
 static METAL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/metal"));
 /// Its name in the data folder.
 const METAL_FILE: &str = "metal";
+
+/// The folder of what machines with Linux are made of, and of such machines that have just begun.
+const GUESTS: &str = "guests";
+const TEMPLATES: &str = "templates";
+/// Memory of a machine with Linux, in MiB: below it the interpreter has no room.
+const LINUX_MIB: RangeInclusive<u32> = 192..=1 << 18;
 
 /// Processors that Firecracker gives a machine.
 pub const VCPUS: RangeInclusive<u32> = 1..=32;
@@ -58,6 +73,10 @@ pub const JAILED: u32 = 1_879_040_000;
 pub struct Settings {
     /// Folder of machines and snapshots. One program at a time uses it.
     pub data: PathBuf,
+    /// The folder of images; without one, the guest without an operating system is all there is.
+    pub images: Option<PathBuf>,
+    /// The image of worlds that name none.
+    pub default_image: String,
     /// The program `firecracker`.
     pub program: PathBuf,
     /// How monitors are jailed, if they are.
@@ -71,6 +90,8 @@ impl Settings {
     pub fn new(data: impl Into<PathBuf>, program: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
+            images: None,
+            default_image: GUEST.into(),
             program: program.into(),
             jail: None,
             hardware: Hardware::default(),
@@ -142,14 +163,36 @@ struct Host {
 struct Inner {
     host: Host,
     store: Store,
+    /// Machines that have just begun: worlds with Linux go on from there. One is made at a time.
+    templates: Store,
+    making: Mutex<()>,
     /// The guest's program.
     guest: PathBuf,
     /// The monitor's version.
     monitor: String,
     /// What this host's processor is.
     processor: String,
-    worlds: Mutex<BTreeMap<String, Weak<World>>>,
+    images: Option<Images>,
+    default_image: String,
+    guests: Mutex<BTreeMap<String, Arc<Parts>>>,
+    worlds: Mutex<BTreeMap<String, Weak<dyn Life>>>,
+    report: OnceLock<Report>,
     _folder: Folder,
+}
+
+/// What machines with Linux are made of, in a folder.
+struct Parts {
+    /// The image's digest.
+    image: String,
+    folder: PathBuf,
+    /// Names all of it, and the programs that are put into it.
+    digest: String,
+}
+
+/// A world of either guest.
+trait Life: Sandbox {
+    /// What it is to its monitor.
+    fn body(&self) -> &Body;
 }
 
 /// What a start found of a former run.
@@ -185,14 +228,25 @@ impl Firecracker {
         let machines = machine::reap(&host).map_err(io("removing former machines"))?;
         let (store, problems) =
             Store::open(host.data.join(SNAPSHOTS)).map_err(io("reading snapshots"))?;
+        let (templates, _) =
+            Store::open(host.data.join(TEMPLATES)).map_err(io("reading machines"))?;
         let guest = host.data.join(METAL_FILE);
         write_guest(&guest).map_err(io("writing the guest"))?;
+        // What is still wanted is made again, of the images as they are now.
+        let _ = fs::remove_dir_all(host.data.join(GUESTS));
+        let images = settings.images.map(|folder| Images::new(folder, owner()));
         let inner = Inner {
             store,
+            templates,
+            making: Mutex::default(),
             guest,
             monitor,
             processor: processor(),
+            images,
+            default_image: settings.default_image,
+            guests: Mutex::default(),
             worlds: Mutex::default(),
+            report: OnceLock::new(),
             _folder: folder,
             host,
         };
@@ -206,6 +260,17 @@ impl Firecracker {
     pub fn reaped(&self) -> &Reaped {
         &self.reaped
     }
+
+    /// Whether a machine begins, is kept, and goes on in a branch: one without an operating system, which takes
+    /// an instant.
+    pub fn probe(&self) -> Result<(), String> {
+        doctor::probe(self)
+    }
+
+    /// Whether a machine with Linux begins within some time; why it does not.
+    pub fn probe_linux(&self, within: Duration) -> Result<(), String> {
+        doctor::probe_linux(self, within)
+    }
 }
 
 /// The guest as a file that every machine's folder can name: readable for a jailed user, and new where
@@ -217,6 +282,15 @@ fn write_guest(at: &Path) -> io::Result<()> {
     let part = at.with_extension("part");
     fs::write(&part, METAL)?;
     fs::rename(part, at)
+}
+
+/// Gives a file another place: the very file where that can be, else a copy.
+fn place(from: &Path, to: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(to);
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    io::copy(&mut File::open(from)?, &mut File::create_new(to)?).map(drop)
 }
 
 /// What a program says of its version.
@@ -252,18 +326,8 @@ fn processor() -> String {
     )
 }
 
-/// The one image that there is.
-fn guest(named: Option<&str>) -> Result<&'static str, CreateError> {
-    if named.is_some_and(|image| image != GUEST) {
-        return Err(CreateError::Lacks(
-            "images: its guest has no operating system, so leave the image out, or name `metal`",
-        ));
-    }
-    Ok(GUEST)
-}
-
 impl Inner {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Weak<World>>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Weak<dyn Life>>> {
         self.worlds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,25 +335,140 @@ impl Inner {
         self.all().remove(id);
     }
 
-    fn living(&self) -> Vec<Arc<World>> {
+    fn living(&self) -> Vec<Arc<dyn Life>> {
         self.all().values().filter_map(Weak::upgrade).collect()
     }
 
-    fn admit(&self, world: World) -> Arc<World> {
+    fn admit(&self, world: impl Life + 'static) -> Arc<dyn Sandbox> {
         let world = Arc::new(world);
-        let id = Sandbox::id(&*world).to_owned();
-        self.all().insert(id, Arc::downgrade(&world));
+        let life: Arc<dyn Life> = Arc::clone(&world) as _;
+        self.all()
+            .insert(world.id().to_owned(), Arc::downgrade(&life));
         world
     }
 
+    /// The image of a guest with Linux, by its name; none for the guest without.
+    fn image(&self, named: Option<&str>) -> Result<Option<Image>, CreateError> {
+        let named = named.unwrap_or(&self.default_image);
+        if named == GUEST {
+            return Ok(None);
+        }
+        let images = self.images.as_ref().ok_or(CreateError::Lacks(
+            "images: it was opened without a folder of them, so leave the image out, or name `metal`",
+        ))?;
+        Ok(Some(images.find(named)?))
+    }
+
+    /// What machines of an image are made of.
+    fn parts(&self, image: &Image) -> Result<Arc<Parts>, CreateError> {
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(parts) = guests.get(&image.digest) {
+            return Ok(Arc::clone(parts));
+        }
+        let machine = self.images.as_ref().and_then(|all| all.machine(image));
+        let machine = machine.ok_or_else(|| CreateError::Monitor {
+            program: self.host.program.display().to_string(),
+            why: "there is no kernel and no disk to begin with: `worldline image build --vm` makes them".into(),
+        })?;
+        let hash = Sha256::new()
+            .chain_update(&machine.digest)
+            .chain_update(talk::KERNEL)
+            .chain_update(AGENT);
+        let digest = format!("{:.32x}", hash.finalize());
+        let folder = self.host.data.join(GUESTS).join(&digest);
+        let fill = || -> io::Result<()> {
+            fs::create_dir_all(&folder)?;
+            place(&machine.kernel, &folder.join(KERNEL))?;
+            place(&machine.disk, &folder.join(IMAGE))?;
+            let first = first_root(AGENT, &machine.mmio)?;
+            fs::write(folder.join(FIRST_ROOT), first)
+        };
+        fill().map_err(|source| CreateError::Io {
+            doing: "preparing what it begins with",
+            source,
+        })?;
+        let parts = Arc::new(Parts {
+            image: image.digest.clone(),
+            folder,
+            digest,
+        });
+        guests.insert(image.digest.clone(), Arc::clone(&parts));
+        Ok(parts)
+    }
+
+    /// A machine of some sizes that has just begun. Worlds go on from it, in a fraction of the time that a start
+    /// takes.
+    fn template(
+        self: &Arc<Self>,
+        spec: &Spec,
+        parts: &Arc<Parts>,
+    ) -> Result<Arc<Stored>, CreateError> {
+        let mut hash = Sha256::new();
+        let sizes = [spec.memory_mib, spec.vcpus, spec.disk_mib].map(|size| size.to_string());
+        let hardware = format!("{:?}", self.host.hardware);
+        for part in [&parts.digest, &self.monitor, &self.processor, &hardware] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        hash.update(sizes.join(" "));
+        let id = format!("template-{:.16}", format!("{:x}", hash.finalize()));
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = self.templates.get(&id) {
+            if found.check(&self.processor, &self.monitor).is_ok() {
+                return Ok(found);
+            }
+            let _ = self.templates.remove(&id);
+        }
+        let plain = Spec {
+            seed: None,
+            ..spec.clone()
+        };
+        let world = linux::World::cold(self, &plain, parts)?;
+        let kept = world.keep_as_template(&self.templates, &id);
+        kept.map_err(|error| CreateError::Interpreter(error.to_string()))
+    }
+
+    /// Begins or goes on with a machine with Linux.
+    fn go_on(
+        self: &Arc<Self>,
+        spec: &Spec,
+        from: &Arc<Stored>,
+        origin: Option<String>,
+    ) -> Result<Arc<dyn Sandbox>, CreateError> {
+        let linux = from.linux.as_ref();
+        let linux = linux.ok_or(CreateError::Lacks("Linux in its snapshot"))?;
+        let parts = self.parts_of(from, linux)?;
+        let world = linux::World::warm(self, spec, from, linux, (&parts, origin))?;
+        Ok(self.admit(world))
+    }
+
+    /// What a snapshot's machine is made of, if that is what it was made of.
+    fn parts_of(&self, stored: &Stored, linux: &Linux) -> Result<Arc<Parts>, CreateError> {
+        let image = self.image(Some(&stored.snapshot.image))?;
+        let image = image.ok_or(CreateError::Lacks("image"))?;
+        let parts = self.parts(&image)?;
+        if parts.digest == linux.machine {
+            return Ok(parts);
+        }
+        Err(CreateError::OtherHost {
+            id: stored.snapshot.id.clone(),
+            what: "the machine",
+            then: linux.machine.clone(),
+            now: parts.digest.clone(),
+        })
+    }
+
     fn check(&self, spec: &Spec) -> Result<(), CreateError> {
-        spec.check_sizes(MEMORY_MIB, VCPUS)?;
+        let memory = match self.image(spec.image.as_deref())? {
+            Some(_) => LINUX_MIB,
+            None => MEMORY_MIB,
+        };
+        spec.check_sizes(memory, VCPUS)?;
         if spec.network.as_ref().is_some_and(|names| !names.is_empty()) {
             return Err(CreateError::Lacks(
-                "a way out: its guest has no operating system, so leave the names to reach out",
+                "a way out: make it with the backend `process`, or leave the names to reach out",
             ));
         }
-        guest(spec.image.as_deref())?;
         if self.host.hardware.network.is_some() && self.host.jail.is_none() {
             return Err(CreateError::Lacks(
                 "a network card without a jail: name the jailer too",
@@ -310,17 +489,36 @@ impl Backend for Firecracker {
     }
 
     fn report(&self) -> Report {
-        doctor::report(self)
+        self.inner
+            .report
+            .get_or_init(|| doctor::report(self))
+            .clone()
+    }
+
+    fn offers(&self) -> Vec<String> {
+        let linux = self.inner.images.as_ref().map(Images::of_machines);
+        let all = linux.unwrap_or_default().into_iter();
+        std::iter::once(GUEST.to_owned()).chain(all).collect()
     }
 
     fn image(&self, name: Option<&str>) -> Result<String, CreateError> {
-        guest(name).map(str::to_owned)
+        let image = self.inner.image(name)?;
+        Ok(image.map_or_else(|| GUEST.to_owned(), |image| image.name))
     }
 
     fn create(&self, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
         self.inner.check(spec)?;
-        let world = World::cold(&self.inner, spec, None)?;
-        Ok(self.inner.admit(world))
+        match self.inner.image(spec.image.as_deref())? {
+            Some(image) => {
+                let parts = self.inner.parts(&image)?;
+                let template = self.inner.template(spec, &parts)?;
+                self.inner.go_on(spec, &template, None)
+            }
+            None => {
+                let world = metal::World::cold(&self.inner, spec, None)?;
+                Ok(self.inner.admit(world))
+            }
+        }
     }
 
     fn restore(&self, snapshot: &str, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
@@ -330,11 +528,15 @@ impl Backend for Firecracker {
             let source = self.inner.living();
             let source = source
                 .iter()
-                .find(|world| Sandbox::id(&***world) == stored.snapshot.world);
-            let ordinal = source.map_or(0, |world| world.next_branch());
+                .find(|world| world.id() == stored.snapshot.world);
+            let ordinal = source.map_or(0, |world| world.body().next_branch());
             spec.seed = Some(crate::child_seed(seed, ordinal));
         }
-        let world = World::warm(&self.inner, &spec, &stored)?;
+        if stored.linux.is_some() {
+            let spec = guest::inherit(&spec, &stored.snapshot.spec)?;
+            return self.inner.go_on(&spec, &stored, Some(snapshot.to_owned()));
+        }
+        let world = metal::World::warm(&self.inner, &spec, &stored)?;
         Ok(self.inner.admit(world))
     }
 

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::machine::{DISK, MEMORY, STATE, identity};
 use super::sparse;
+use crate::archive;
 use crate::error::{CreateError, StoreError};
 use crate::model::Snapshot;
 
@@ -26,14 +27,24 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 const MANIFEST: &str = "manifest.json";
 /// What manifests of this form say.
 const VERSION: u32 = 1;
-/// Longest manifest, bytes.
-const MAX_MANIFEST: u64 = 1 << 20;
-/// Parts of a snapshot, in the order of its digest.
+/// Parts of a snapshot, in the order of its digest; a machine with Linux has no disk of its own.
 const PARTS: [&str; 3] = [STATE, MEMORY, DISK];
 /// What nobody may write.
 const FINAL: u32 = 0o444;
 /// The folder that its archives hold.
 pub(super) const ARCHIVE: &str = "worldline-machine";
+
+/// What is told of a guest with Linux beside its memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Linux {
+    /// What its machine was made of.
+    pub(super) machine: String,
+    /// Calls that its agent may still answer have lower numbers.
+    pub(super) calls: u32,
+    /// Folder and environment of the shell.
+    pub(super) folder: String,
+    pub(super) environment: Vec<String>,
+}
 
 /// A snapshot, and where it can go on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,12 +55,16 @@ struct Manifest {
     monitor: String,
     /// The processor that its registers are of.
     processor: String,
+    /// Its guest, if that is Linux.
+    #[serde(default)]
+    linux: Option<Linux>,
 }
 
 /// A snapshot that can be branched.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) snapshot: Snapshot,
+    pub(super) linux: Option<Linux>,
     pub(super) folder: PathBuf,
     processor: String,
     monitor: String,
@@ -104,8 +119,8 @@ impl Stored {
     }
 
     fn identities(&self) -> io::Result<Vec<[i64; 4]>> {
-        let of = |part: &&str| Ok(identity(&fs::metadata(self.folder.join(part))?));
-        PARTS.iter().map(of).collect()
+        let of = |part| Ok(identity(&fs::metadata(self.folder.join(part))?));
+        parts(&self.folder).map(of).collect()
     }
 }
 
@@ -113,6 +128,8 @@ impl Stored {
 pub(super) struct Store {
     folder: PathBuf,
     stored: Mutex<BTreeMap<String, Arc<Stored>>>,
+    /// One archive is read at a time.
+    importing: Mutex<()>,
 }
 
 impl Store {
@@ -136,6 +153,7 @@ impl Store {
         let store = Self {
             folder,
             stored: Mutex::new(stored),
+            importing: Mutex::default(),
         };
         Ok((store, problems))
     }
@@ -166,11 +184,12 @@ impl Store {
     pub(super) fn add(
         &self,
         mut snapshot: Snapshot,
+        linux: Option<Linux>,
         processor: &str,
         monitor: &str,
     ) -> io::Result<Arc<Stored>> {
         let folder = self.path(&snapshot.id);
-        for part in PARTS {
+        for part in parts(&folder) {
             fs::set_permissions(folder.join(part), fs::Permissions::from_mode(FINAL))?;
         }
         snapshot.digest = digest(&folder)?;
@@ -181,6 +200,7 @@ impl Store {
                 snapshot,
                 monitor: monitor.into(),
                 processor: processor.into(),
+                linux,
             },
         )?;
         let stored = read(&folder)?;
@@ -203,7 +223,7 @@ impl Store {
             return Ok(stored.snapshot.clone());
         }
         let work = || -> io::Result<Snapshot> {
-            for part in PARTS {
+            for part in parts(&stored.folder) {
                 File::open(stored.folder.join(part))?.sync_all()?;
             }
             let mut manifest = read_manifest(&stored.folder)?;
@@ -256,8 +276,8 @@ impl Store {
 
     /// Reads an archive.
     pub(super) fn import(&self, from: &mut dyn io::Read) -> Result<Snapshot, StoreError> {
+        let _one = self.importing.lock();
         let staging = self.folder.join(".import");
-        let _ = fs::remove_dir_all(&staging);
         let taken = self.unpack(from, &staging);
         let _ = fs::remove_dir_all(&staging);
         taken
@@ -269,22 +289,8 @@ impl Store {
             doing: "reading an archive",
             source,
         };
-        fs::create_dir_all(staging).map_err(io)?;
-        let mut archive = tar::Archive::new(from);
-        for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
-            let mut entry = entry.map_err(|error| bad(error.to_string()))?;
-            let path = entry.path().map_err(|error| bad(error.to_string()))?;
-            let Ok(name) = path.strip_prefix(ARCHIVE) else {
-                return Err(bad("it is no archive of a machine's snapshot".into()));
-            };
-            let known = PARTS.iter().chain([&MANIFEST]);
-            let Some(known) = known.into_iter().find(|known| Path::new(known) == name) else {
-                continue;
-            };
-            let onto = staging.join(known);
-            let mut file = File::create(&onto).map_err(io)?;
-            unpack_sparse(&mut entry, &mut file).map_err(|error| bad(error.to_string()))?;
-        }
+        let names: Vec<&str> = PARTS.into_iter().chain([MANIFEST]).collect();
+        archive::unpack(from, ARCHIVE, &names, staging)?;
         let manifest = read_manifest(staging).map_err(|error| bad(error.to_string()))?;
         let snapshot = manifest.snapshot;
         if !is_name(&snapshot.id) {
@@ -301,10 +307,20 @@ impl Store {
         let _ = fs::remove_dir_all(&folder);
         fs::rename(staging, &folder).map_err(io)?;
         let id = snapshot.id.clone();
-        self.add(snapshot, &manifest.processor, &manifest.monitor)
-            .map_err(io)?;
+        self.add(
+            snapshot,
+            manifest.linux,
+            &manifest.processor,
+            &manifest.monitor,
+        )
+        .map_err(io)?;
         self.keep(&id)
     }
+}
+
+/// The parts that are in a folder. Its digest knows them by name, so none can be lost in silence.
+fn parts(folder: &Path) -> impl Iterator<Item = &'static str> {
+    PARTS.into_iter().filter(|part| folder.join(part).exists())
 }
 
 /// Whether a name from outside can be a folder's.
@@ -314,27 +330,10 @@ fn is_name(id: &str) -> bool {
         && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// Writes what comes, leaving holes where it is zero.
-fn unpack_sparse(from: &mut impl io::Read, to: &mut File) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let mut buffer = vec![0; 64 << 10];
-    let mut at = 0u64;
-    loop {
-        let count = from.read(&mut buffer)?;
-        if count == 0 {
-            return to.set_len(at);
-        }
-        if buffer[..count].iter().any(|&byte| byte != 0) {
-            to.write_all_at(&buffer[..count], at)?;
-        }
-        at += count as u64;
-    }
-}
-
 /// SHA-256 of all parts, by name and content.
 fn digest(folder: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
-    for part in PARTS {
+    for part in parts(folder) {
         hash.update(part);
         sparse::digest(&File::open(folder.join(part))?, &mut hash)?;
     }
@@ -342,11 +341,7 @@ fn digest(folder: &Path) -> io::Result<String> {
 }
 
 fn read_manifest(folder: &Path) -> io::Result<Manifest> {
-    let path = folder.join(MANIFEST);
-    if fs::metadata(&path)?.len() > MAX_MANIFEST {
-        return Err(io::Error::other("its manifest is too long"));
-    }
-    let manifest: Manifest = serde_json::from_slice(&fs::read(path)?)?;
+    let manifest: Manifest = archive::manifest(&folder.join(MANIFEST))?;
     if manifest.version != VERSION {
         return Err(io::Error::other(format!(
             "its manifest has version {}, and this program reads {VERSION}",
@@ -360,6 +355,7 @@ fn read(folder: &Path) -> io::Result<Stored> {
     let manifest = read_manifest(folder)?;
     Ok(Stored {
         snapshot: manifest.snapshot,
+        linux: manifest.linux,
         folder: folder.into(),
         processor: manifest.processor,
         monitor: manifest.monitor,

@@ -15,14 +15,31 @@ const PACKAGE: &str = "linux-image-6.1.0-50-cloud-amd64";
 const VERSION: &str = "6.1.176-1";
 const PACKAGE_SHA256: &str = "efe19f605b6f54a8352e68d85a629abb2d30b72a085faef603a9152590baa791";
 /// Changes when what is done with the kernel changes.
-const RECIPE: &str = "1";
-/// What the agent needs before it has a root; what these need comes first.
-const MODULES: [&str; 5] = [
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_console",
-    "erofs",
-    "overlay",
+const RECIPE: &str = "2";
+/// What the agent needs before it has a root, by the bus that its machine has, and what a machine needs that
+/// runs machines itself; what these need comes first.
+const MODULES: [(&str, &[&str]); 3] = [
+    (
+        "pci",
+        &[
+            "virtio_pci",
+            "virtio_blk",
+            "virtio_console",
+            "erofs",
+            "overlay",
+        ],
+    ),
+    (
+        "mmio",
+        &[
+            "virtio_mmio",
+            "virtio_blk",
+            "vmw_vsock_virtio_transport",
+            "erofs",
+            "overlay",
+        ],
+    ),
+    ("kvm", &["kvm_amd", "kvm_intel"]),
 ];
 /// The name of an image's disk, beside its root. It changes when what is done with the image changes.
 const DISK: &str = "disk-2.erofs";
@@ -32,8 +49,12 @@ const DISK: &str = "disk-2.erofs";
 pub struct Machine {
     /// The kernel, as an ELF program.
     pub kernel: PathBuf,
-    /// Its modules, in the order in which they are loaded.
-    pub modules: Vec<PathBuf>,
+    /// Its modules in a machine with a PCI bus, in the order in which they are loaded.
+    pub pci: Vec<PathBuf>,
+    /// The same in a machine whose devices are mapped into its memory.
+    pub mmio: Vec<PathBuf>,
+    /// What a machine loads besides to run machines itself.
+    pub kvm: Vec<PathBuf>,
     /// The image's root as a disk that is only read.
     pub disk: PathBuf,
     /// Names all of it: another digest is another machine.
@@ -45,22 +66,30 @@ impl Images {
     pub fn machine(&self, image: &Image) -> Option<Machine> {
         let kernel = self.folder.join(kernel_name());
         let disk = image.root.with_file_name(DISK);
-        let mut modules: Vec<PathBuf> = fs::read_dir(kernel.join("modules"))
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
-        modules.sort();
+        let [pci, mmio, kvm] = MODULES.map(|(bus, _)| modules(&kernel.join(bus)));
         let hash = Sha256::new()
             .chain_update(kernel_name())
             .chain_update(&image.digest)
             .chain_update(DISK);
-        disk.exists().then(|| Machine {
+        Some(Machine {
             kernel: kernel.join("vmlinux"),
-            modules,
-            disk,
+            pci: pci.ok()?,
+            mmio: mmio.ok()?,
+            kvm: kvm.ok()?,
+            disk: disk.exists().then_some(disk)?,
             digest: format!("{:.32x}", hash.finalize()),
         })
+    }
+
+    /// The names of images whose kernel and disk have been built.
+    pub(crate) fn of_machines(&self) -> Vec<String> {
+        let all = self.list().into_iter();
+        let mut names: Vec<String> = all
+            .filter(|image| self.machine(image).is_some())
+            .map(|image| image.name)
+            .collect();
+        names.dedup();
+        names
     }
 
     /// Builds what machines of an image need, as far as it is not there. `above` lies over the image's root:
@@ -112,6 +141,16 @@ fn remove_former(disk: &Path) {
     }
 }
 
+/// The modules in a folder, in the order of their names.
+fn modules(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?;
+    let mut all: Vec<PathBuf> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()?;
+    all.sort();
+    Ok(all)
+}
+
 fn kernel_name() -> String {
     let hash = Sha256::digest(format!("{RECIPE} {PACKAGE_SHA256}"));
     format!("kernel-{:.16}", format!("{hash:x}"))
@@ -145,7 +184,7 @@ fn build_kernel(
     }
     progress("unpacking the kernel");
     let (root, made) = (work.join("root"), work.join("made"));
-    for folder in [&root, &made.join("modules")] {
+    for folder in [&root, &made] {
         fs::create_dir_all(folder).map_err(io_error("making a folder"))?;
     }
     unpack(&package, &root)?;
@@ -154,14 +193,18 @@ fn build_kernel(
     let program = extract(&packed.map_err(io_error("reading the kernel"))?)
         .ok_or_else(|| ImageError::Kernel("it is not compressed as Debian's are (LZ4)".into()))?;
     fs::write(made.join("vmlinux"), program).map_err(io_error("writing the kernel"))?;
-    let mut order = Vec::new();
-    for name in MODULES {
-        require(&root.join("lib/modules").join(release), name, &mut order)?;
-    }
-    for (at, module) in order.iter().enumerate() {
-        let name = module.file_name().unwrap_or_default().to_string_lossy();
-        let copied = fs::copy(module, made.join(format!("modules/{at:02}-{name}")));
-        copied.map_err(io_error("copying a module"))?;
+    for (bus, names) in MODULES {
+        let mut order = Vec::new();
+        for name in names {
+            require(&root.join("lib/modules").join(release), name, &mut order)?;
+        }
+        let folder = made.join(bus);
+        fs::create_dir(&folder).map_err(io_error("making a folder"))?;
+        for (at, module) in order.iter().enumerate() {
+            let name = module.file_name().unwrap_or_default().to_string_lossy();
+            let copied = fs::copy(module, folder.join(format!("{at:02}-{name}")));
+            copied.map_err(io_error("copying a module"))?;
+        }
     }
     match fs::rename(&made, place) {
         // Another program was faster.
@@ -241,14 +284,14 @@ fn find(folder: &Path, name: &str) -> io::Result<Option<PathBuf>> {
 
 /// The first root of a machine, as the kernel unpacks it: the agent and the modules (`cpio`, the form that
 /// begins with 070701).
-pub(crate) fn first_root(agent: &[u8], machine: &Machine) -> io::Result<Vec<u8>> {
+pub(crate) fn first_root(agent: &[u8], modules: &[PathBuf]) -> io::Result<Vec<u8>> {
     const FOLDER: u32 = 0o40_755;
     const PROGRAM: u32 = 0o100_755;
     const FILE: u32 = 0o100_644;
     let mut archive = Vec::new();
     pack(&mut archive, "modules", FOLDER, &[]);
     pack(&mut archive, "init", PROGRAM, agent);
-    for module in &machine.modules {
+    for module in modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         pack(
             &mut archive,

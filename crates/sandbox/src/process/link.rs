@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,8 @@ pub(crate) enum Event {
 
 /// A connection to an agent.
 pub(crate) struct Link {
-    socket: UnixStream,
+    /// None between two, where a machine's line is closed and made again.
+    socket: Mutex<Option<Arc<UnixStream>>>,
     /// Held while a frame is written; whether the agent sleeps, and nothing may be said to it.
     writing: Mutex<bool>,
     woken: Condvar,
@@ -63,25 +64,50 @@ pub(crate) struct Call {
 impl Link {
     /// Starts to listen on a socket.
     pub(crate) fn new(socket: UnixStream) -> io::Result<Arc<Self>> {
+        let socket = Arc::new(socket);
         let link = Arc::new(Self {
-            socket,
+            socket: Mutex::new(Some(Arc::clone(&socket))),
             writing: Mutex::default(),
             woken: Condvar::new(),
             calls: Mutex::default(),
             next: AtomicU32::new(1),
         });
-        let listener = Arc::clone(&link);
-        thread::Builder::new()
-            .name("world".into())
-            .stack_size(LISTENER_STACK)
-            .spawn(move || listener.listen())?;
+        link.hear(socket)?;
         Ok(link)
+    }
+
+    fn hear(self: &Arc<Self>, socket: Arc<UnixStream>) -> io::Result<()> {
+        let listener = Arc::clone(self);
+        let thread = thread::Builder::new().name("world".into());
+        thread
+            .stack_size(LISTENER_STACK)
+            .spawn(move || listener.listen(&socket))
+            .map(drop)
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<Arc<UnixStream>>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hangs up, for an agent that sleeps to call again: nothing is on its way, so nothing is lost.
+    pub(crate) fn hang_up(&self) {
+        if let Some(former) = self.socket().take() {
+            let _ = former.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Goes on over another socket, after [`hang_up`](Self::hang_up).
+    pub(crate) fn go_on(self: &Arc<Self>, socket: UnixStream) -> io::Result<()> {
+        let socket = Arc::new(socket);
+        *self.socket() = Some(Arc::clone(&socket));
+        self.hear(socket)
     }
 
     /// Ends the conversation; the agent ends with it.
     pub(crate) fn close(&self) {
         self.allow();
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        self.hang_up();
+        self.calls().clear();
     }
 
     /// Begins a call.
@@ -141,7 +167,8 @@ impl Link {
     ) -> io::Result<()> {
         let mut frame = wire::header(kind, call, payload.len()).to_vec();
         frame.extend(payload);
-        sys::send(&self.socket, &frame, descriptors)
+        let socket = self.socket().clone().ok_or_else(gone)?;
+        sys::send(&socket, &frame, descriptors)
     }
 
     /// Has the agent of a machine fall asleep: when this returns, nothing is on its way in either
@@ -216,11 +243,11 @@ impl Link {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listen(&self) {
+    fn listen(&self, socket: &Arc<UnixStream>) {
         let mut pending = Vec::new();
         let mut buffer = vec![0; 64 << 10];
         let mut carried = None;
-        while let Ok((count @ 1.., descriptor)) = sys::receive(&self.socket, &mut buffer) {
+        while let Ok((count @ 1.., descriptor)) = sys::receive(socket, &mut buffer) {
             pending.extend(&buffer[..count]);
             carried = descriptor.or(carried);
             let mut at = 0;
@@ -238,6 +265,13 @@ impl Link {
                 at = end;
             }
             pending.drain(..at);
+        }
+        if self
+            .socket()
+            .as_ref()
+            .is_none_or(|now| !Arc::ptr_eq(now, socket))
+        {
+            return;
         }
         // Who hears nothing more finds the channel closed, which says the same.
         self.calls().clear();

@@ -145,7 +145,7 @@ impl Process {
         let store = Arc::new(store);
         let inner = Arc::new(Inner {
             keeper: Keeper::start(Arc::clone(&store)).map_err(io("starting a thread"))?,
-            images: Images::new(images, host.owner()),
+            images: Images::new(images, shell::owner()),
             pool: Pool::new(Arc::clone(&host), settings.pool).map_err(io("starting a thread"))?,
             pager: Pager::start().ok().map(Arc::new),
             host,
@@ -338,6 +338,11 @@ impl Backend for Process {
 
     fn report(&self) -> Report {
         doctor::report(&self.inner.host.hierarchies, self.inner.pager.is_some())
+    }
+
+    fn offers(&self) -> Vec<String> {
+        let all = self.images().list().into_iter();
+        all.map(|image| image.name).collect()
     }
 
     fn image(&self, name: Option<&str>) -> Result<String, CreateError> {

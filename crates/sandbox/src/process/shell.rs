@@ -23,6 +23,15 @@ use crate::wire::{Put, kind};
 
 /// The first of the host's user numbers that worlds see as 0 and up.
 pub(crate) const FIRST_USER: u32 = 0x7000_0000;
+/// Who owns the files of images: the worlds' first user, or this program's own where it may give nothing away.
+pub(crate) fn owner() -> (u32, u32) {
+    if sys::is_root() {
+        (FIRST_USER, FIRST_USER)
+    } else {
+        sys::identity()
+    }
+}
+
 /// How many they see.
 pub(super) const USERS: u32 = 65_536;
 /// What a world may do within its own namespaces, and nowhere else: owning, changing and moving among
@@ -62,15 +71,6 @@ pub(super) struct Shell {
 }
 
 impl Host {
-    /// Whose files the worlds' are, on the host.
-    pub(super) fn owner(&self) -> (u32, u32) {
-        if sys::is_root() {
-            (FIRST_USER, FIRST_USER)
-        } else {
-            sys::identity()
-        }
-    }
-
     /// Makes an empty world.
     pub(super) fn make(&self) -> io::Result<Shell> {
         let step = |doing: &'static str| {
@@ -78,7 +78,7 @@ impl Host {
         };
         let id = fresh("world")?;
         let folder = self.data.join(WORLDS).join(&id);
-        let (user, group_id) = self.owner();
+        let (user, group_id) = owner();
         for path in [
             folder.clone(),
             folder.join(UPPER),

@@ -31,7 +31,7 @@ use crate::image::{DEFAULT, Image, Images, machine};
 use crate::model::{Capability, Report, Snapshot, Spec};
 use crate::process::cgroup::Hierarchies;
 use crate::process::{AGENT, shell, sys};
-use crate::{Backend, Sandbox, Settings, talk};
+use crate::{Backend, Sandbox, Settings, guest, talk};
 
 use memory::Memory;
 use monitor::{Accelerator, Begin, Monitor, PROGRAM, Parts, Starter};
@@ -122,18 +122,13 @@ impl Qemu {
                 .spawn(work)
                 .map_err(io("starting a thread"))?
         };
-        let owner = if sys::is_root() {
-            (shell::FIRST_USER, shell::FIRST_USER)
-        } else {
-            sys::identity()
-        };
         let (pool, orders) = Pool::new(settings.pool);
         let inner = Inner {
             hierarchies,
             prefix,
             starter: Starter::new().map_err(io("starting a thread"))?,
             version: version(),
-            images: Images::new(images.clone(), owner),
+            images: Images::new(images.clone(), shell::owner()),
             folder: images,
             store,
             pool,
@@ -323,7 +318,7 @@ impl Inner {
         })?;
         let open = || -> io::Result<Made> {
             let first_root = monitor::anonymous("worldline-first-root")?;
-            io::Write::write_all(&mut &first_root, &machine::first_root(AGENT, &parts)?)?;
+            io::Write::write_all(&mut &first_root, &machine::first_root(AGENT, &parts.pci)?)?;
             Ok(Made {
                 kernel: File::open(&parts.kernel)?,
                 first_root,
@@ -431,24 +426,6 @@ impl Inner {
             .values()
             .filter_map(Weak::upgrade)
             .collect()
-    }
-
-    /// What a branch is given: what its snapshot was, for a machine cannot be given more or less.
-    fn inherit(&self, spec: &Spec, stored: &Stored) -> Result<Spec, CreateError> {
-        let (was, usual) = (&stored.snapshot.spec, Spec::default());
-        let same = |asked: u32, was: u32, usual: u32| asked == was || asked == usual;
-        if !same(spec.memory_mib, was.memory_mib, usual.memory_mib)
-            || !same(spec.vcpus, was.vcpus, usual.vcpus)
-        {
-            return Err(CreateError::Lacks(
-                "other memory or processors than its snapshot: a machine keeps those that it began with",
-            ));
-        }
-        Ok(Spec {
-            memory_mib: was.memory_mib,
-            vcpus: was.vcpus,
-            ..spec.clone()
-        })
     }
 
     fn same_host(&self, stored: &Stored) -> Result<(), CreateError> {
@@ -565,6 +542,10 @@ impl Backend for Qemu {
         }
     }
 
+    fn offers(&self) -> Vec<String> {
+        self.inner.images.of_machines()
+    }
+
     fn image(&self, name: Option<&str>) -> Result<String, CreateError> {
         let image = self.inner.images.find(name.unwrap_or(DEFAULT))?;
         Ok(image.name)
@@ -591,7 +572,7 @@ impl Backend for Qemu {
             .store
             .get(snapshot)
             .ok_or_else(|| CreateError::NoSnapshot(snapshot.into()))?;
-        let mut spec = self.inner.inherit(spec, &stored)?;
+        let mut spec = guest::inherit(spec, &stored.snapshot.spec)?;
         check(&spec)?;
         self.inner.same_host(&stored)?;
         // By default a branch differs from its siblings; where its snapshot's world was reproducible, it is

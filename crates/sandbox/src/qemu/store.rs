@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::memory::Memory;
 use super::monitor::Accelerator;
+use crate::archive;
 use crate::error::{CreateError, StoreError};
 use crate::model::Snapshot;
 use crate::process::sys;
@@ -330,7 +331,6 @@ impl Store {
     pub(super) fn import(&self, from: &mut dyn Read) -> Result<Snapshot, StoreError> {
         let _one = lock(&self.files);
         let staging = self.folder.join(".import");
-        let _ = fs::remove_dir_all(&staging);
         let imported = self.import_in(from, &staging);
         let _ = fs::remove_dir_all(&staging);
         imported
@@ -342,29 +342,9 @@ impl Store {
             doing: "reading an archive",
             source,
         };
-        fs::create_dir_all(staging).map_err(io)?;
-        let mut archive = tar::Archive::new(from);
-        for entry in archive.entries().map_err(|error| bad(error.to_string()))? {
-            let mut entry = entry.map_err(|error| bad(error.to_string()))?;
-            let name = entry
-                .path()
-                .map_err(|error| bad(error.to_string()))?
-                .into_owned();
-            let Some(part) = [MANIFEST, DEVICES, MEMORY]
-                .into_iter()
-                .find(|part| name == Path::new(part))
-            else {
-                continue;
-            };
-            let mut file = sys::private_file(&staging.join(part)).map_err(io)?;
-            io::copy(&mut entry, &mut file)
-                .and_then(|_| file.sync_all())
-                .map_err(io)?;
-        }
-        let bytes = fs::read(staging.join(MANIFEST))
-            .map_err(|_| bad("it holds no machine's snapshot".into()))?;
-        let stored: Stored =
-            serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        archive::unpack(from, "", &[MANIFEST, DEVICES, MEMORY], staging)?;
+        let stored: Stored = archive::manifest(&staging.join(MANIFEST))
+            .map_err(|error| bad(format!("it holds no machine's snapshot: {error}")))?;
         let id = stored.snapshot.id.clone();
         let plain = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
         let is_ours = id

@@ -33,7 +33,7 @@ const LEAN: [&str; 11] = [
 ];
 
 /// Promises of the other backend alone, and why.
-const OTHERS: [(&str, &str); 26] = [
+pub(crate) const OTHERS: [(&str, &str); 26] = [
     (
         "files_go_by_sftp",
         "a machine's user 0 may write where a process may not; files are tested by other means",
@@ -141,7 +141,7 @@ const OTHERS: [(&str, &str); 26] = [
 ];
 
 /// What machines have beside the others.
-const PROMISES: [Promise; 14] = [
+pub(crate) const PROMISES: [Promise; 14] = [
     (
         "three_branches_work_side_by_side",
         three_branches_work_side_by_side,
@@ -199,7 +199,7 @@ fn settings(data: PathBuf) -> Settings {
 }
 
 /// A backend over a folder. Its machines begin where the first one on this host stood.
-fn open(data: PathBuf) -> Qemu {
+pub(crate) fn open(data: PathBuf) -> Qemu {
     Qemu::open(&settings(data)).unwrap()
 }
 

@@ -5,6 +5,7 @@ mod branches;
 mod cells;
 mod escapes;
 mod faults;
+mod firecracker;
 mod machines;
 mod network;
 mod shell;
@@ -44,33 +45,29 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None, "")).exit_code();
+        return libtest_mimic::run(&arguments, trials(None, "", &arguments)).exit_code();
+    }
+    if firecracker::is_inside() {
+        let trials = firecracker::trials(&promises(), &arguments);
+        return libtest_mimic::run(&arguments, trials).exit_code();
     }
     let folder = tempfile::tempdir().expect("a folder");
     let (backend, reason) = match open(folder.path().into()) {
         Ok(process) => (Some(Arc::new(process)), String::new()),
         Err(reason) => (None, reason),
     };
-    let outcome = libtest_mimic::run(&arguments, trials(backend.clone(), &reason));
+    let outcome = libtest_mimic::run(&arguments, trials(backend.clone(), &reason, &arguments));
     drop(backend);
     outcome.exit_code()
 }
 
-fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
+fn trials(backend: Option<Arc<Process>>, reason: &str, arguments: &Arguments) -> Vec<Trial> {
     if !reason.is_empty() {
         eprintln!("IGNORED, all tests of worlds: {reason}");
     }
-    let promises = [
-        cells::PROMISES,
-        shell::PROMISES,
-        snapshots::PROMISES,
-        branches::PROMISES,
-        escapes::PROMISES,
-        faults::PROMISES,
-        network::PROMISES,
-    ];
-    let promises = promises.concat();
-    let machines = machines::trials(&promises, backend.as_deref());
+    let promises = promises();
+    let mut machines = machines::trials(&promises, backend.as_deref());
+    machines.extend(firecracker::trials(&promises, arguments));
     let mut trials: Vec<Trial> = promises
         .into_iter()
         .map(|(name, promise)| {
@@ -110,6 +107,20 @@ fn trials(backend: Option<Arc<Process>>, reason: &str) -> Vec<Trial> {
     }
     trials.extend(machines);
     trials
+}
+
+/// What every backend promises, as far as it makes sense for it.
+fn promises() -> Vec<Promise> {
+    let all = [
+        cells::PROMISES,
+        shell::PROMISES,
+        snapshots::PROMISES,
+        branches::PROMISES,
+        escapes::PROMISES,
+        faults::PROMISES,
+        network::PROMISES,
+    ];
+    all.concat()
 }
 
 /// What a host lacks for a promise, in words.

@@ -131,7 +131,7 @@ pub(super) async fn collect(State(api): State<Api>) -> Answer {
 
 /// `GET /v1/worlds/doctor`
 pub(super) async fn doctor(State(api): State<Api>) -> Answer {
-    api.tell(|worlds| worlds.report()).await
+    api.tell(|worlds| worlds.reports()).await
 }
 
 /// `GET /v1/worlds/{id}/files?path=`

@@ -65,6 +65,7 @@ pub(super) fn instance(instance: &Instance) -> Value {
         "wake_on": { "wake_on_ssh": instance.wake_on.ssh, "wake_on_http": instance.wake_on.http },
         "metadata": instance.metadata,
         "kind": instance.kind,
+        "backend": instance.backend,
         "parent": instance.parent,
         "trit": instance.trit,
     })
