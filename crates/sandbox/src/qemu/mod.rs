@@ -61,6 +61,8 @@ pub struct Qemu {
 pub(crate) struct Inner {
     hierarchies: Hierarchies,
     prefix: String,
+    /// The processor that machines have where it is translated.
+    translated: &'static str,
     starter: Starter,
     /// The monitor's version; none where there is no monitor.
     version: Option<String>,
@@ -90,6 +92,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Qemu {
     /// Opens a folder, after removing what a killed program left there.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        Self::open_as(settings, monitor::PROCESSOR)
+    }
+
+    /// The same for machines with another processor, as QEMU calls it, where that is translated: `max` runs
+    /// machines itself.
+    pub fn open_as(settings: &Settings, processor: &'static str) -> Result<Self, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, source };
         let folder = Folder::take(&settings.data, "qemu")?;
         let (data, prefix) = (folder.path.clone(), folder.prefix.clone());
@@ -126,6 +134,7 @@ impl Qemu {
         let inner = Inner {
             hierarchies,
             prefix,
+            translated: processor,
             starter: Starter::new().map_err(io("starting a thread"))?,
             version: version(),
             images: Images::new(images.clone(), shell::owner()),
@@ -253,6 +262,7 @@ impl Inner {
         let name = format!("{}-{id}", self.prefix);
         let parts = Parts {
             accelerator: accelerator(),
+            translated: self.translated,
             vcpus,
             mib,
             memory,
@@ -292,7 +302,7 @@ impl Inner {
     /// The processor that machines see.
     fn processor(&self) -> String {
         match accelerator() {
-            Accelerator::Tcg => monitor::PROCESSOR.to_owned(),
+            Accelerator::Tcg => self.translated.to_owned(),
             Accelerator::Kvm => {
                 let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
                 let name = text

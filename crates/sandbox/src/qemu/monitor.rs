@@ -73,6 +73,8 @@ pub(super) enum Begin<'a> {
 /// What a machine is made of.
 pub(super) struct Parts<'a> {
     pub(super) accelerator: Accelerator,
+    /// The processor, where it is translated.
+    pub(super) translated: &'a str,
     pub(super) vcpus: u32,
     pub(super) mib: u32,
     pub(super) memory: &'a Memory,
@@ -253,7 +255,10 @@ fn arguments(parts: &Parts) -> Vec<String> {
             } else {
                 on
             };
-            (format!("tcg,thread={threads},tb-size={size}"), PROCESSOR)
+            (
+                format!("tcg,thread={threads},tb-size={size}"),
+                parts.translated,
+            )
         }
     };
     let mut all = vec![

@@ -206,7 +206,15 @@ fn linux_under_firecracker_keeps_the_promises() {
         return eprintln!("IGNORED: there is no Firecracker");
     };
     let folder = tempfile::tempdir().unwrap();
-    let qemu = machines::open(folder.path().into());
+    let settings = machines::settings(folder.path().into());
+    let qemu = Qemu::open_as(&settings, "max").unwrap();
+    let report = qemu.report().capabilities;
+    if report
+        .iter()
+        .any(|one| one.name == "processor" && one.present)
+    {
+        return eprintln!("IGNORED: this host's own processor runs machines, and tests these");
+    }
     let outer = qemu.boot(&SIZES).unwrap();
     furnish(&*outer, &qemu, program);
     let tests = Command {

@@ -191,7 +191,7 @@ pub(crate) const PROMISES: [Promise; 14] = [
     ),
 ];
 
-fn settings(data: PathBuf) -> Settings {
+pub(crate) fn settings(data: PathBuf) -> Settings {
     Settings {
         images: images(),
         ..Settings::new(data)
@@ -199,7 +199,7 @@ fn settings(data: PathBuf) -> Settings {
 }
 
 /// A backend over a folder. Its machines begin where the first one on this host stood.
-pub(crate) fn open(data: PathBuf) -> Qemu {
+fn open(data: PathBuf) -> Qemu {
     Qemu::open(&settings(data)).unwrap()
 }
 
