@@ -7,7 +7,7 @@ use std::io;
 use crate::confine::Confinement;
 use crate::sys::{self, nr, sys};
 use crate::wire::{self, Put, Take, kind};
-use crate::{load, root, send, sftp, tunnel};
+use crate::{listening, load, root, send, sftp, tunnel};
 
 /// Where the interpreter finds its socket; its standard streams are 0, 1 and 2.
 const KERNEL_SOCKET: i32 = 3;
@@ -172,8 +172,10 @@ impl Kernel {
 pub struct Children {
     commands: BTreeMap<u32, Command>,
     kernel: Option<Kernel>,
-    /// Calls that are connections from outside.
+    /// Calls that are connections from outside, or out.
     tunnels: Vec<u32>,
+    /// Listens for connections out, where there is a way.
+    way_out: Option<i32>,
     /// Tells that a child ended.
     ended: i32,
 }
@@ -194,6 +196,7 @@ impl Children {
             commands: BTreeMap::new(),
             kernel: None,
             tunnels: Vec::new(),
+            way_out: None,
             ended: sys::move_up(ended, 50)?,
         })
     }
@@ -537,8 +540,29 @@ impl Children {
         Ok(())
     }
 
+    /// Carries the next connection to a port over the call's input and output. A branch has none of it.
+    pub fn accept(&mut self, call: u32, port: u16, confinement: &Confinement) -> io::Result<()> {
+        const ABOVE: i32 = 60;
+        let listener = match self.way_out {
+            Some(listener) => listener,
+            None => sys::move_up(listening(port)?, ABOVE)?,
+        };
+        self.way_out = Some(listener);
+        self.run_keeping(call, None, confinement, listener, || {
+            tunnel::accept(listener).map(|()| 0)
+        })?;
+        self.tunnels.push(call);
+        Ok(())
+    }
+
     /// Nobody listens any more to what was called for: it goes on, and connections are ended.
     pub fn forget_callers(&mut self) {
+        if let Some(listener) = self.way_out.take() {
+            // Whoever waits at it, and is not gone yet, keeps the port no longer.
+            const BOTH: usize = 2;
+            let _ = sys!(nr::SHUTDOWN, listener, BOTH);
+            sys::close(listener);
+        }
         for call in std::mem::take(&mut self.tunnels) {
             self.signal(call, 9);
         }
@@ -557,6 +581,18 @@ impl Children {
         call: u32,
         size: Option<(u32, u32)>,
         confinement: &Confinement,
+        work: impl FnOnce() -> io::Result<i32>,
+    ) -> io::Result<()> {
+        self.run_keeping(call, size, confinement, STATE, work)
+    }
+
+    /// The same; of this agent's descriptors it keeps one.
+    fn run_keeping(
+        &mut self,
+        call: u32,
+        size: Option<(u32, u32)>,
+        confinement: &Confinement,
+        kept: i32,
         work: impl FnOnce() -> io::Result<i32>,
     ) -> io::Result<()> {
         let state = sys::pipe(sys::O_NONBLOCK)?;
@@ -586,7 +622,7 @@ impl Children {
                     const TIOCSCTTY: usize = 0x540e;
                     sys!(nr::IOCTL, 0, TIOCSCTTY, 0)?;
                 }
-                close_others(&[0, 1, 2, STATE]);
+                close_others(&[0, 1, 2, STATE, kept]);
                 code = work()?;
                 Ok(())
             });

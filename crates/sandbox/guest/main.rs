@@ -202,6 +202,11 @@ impl Agent {
                 let confinement = confinement(&self.confinement)?;
                 self.children.tunnel(call, port, confinement)
             }
+            kind::ACCEPT => {
+                let port = take.u32().ok_or_else(short)? as u16;
+                let confinement = confinement(&self.confinement)?;
+                self.children.accept(call, port, confinement)
+            }
             kind::DISK => {
                 machine::limit_disk(take.u64().ok_or_else(short)?)?;
                 send(kind::DONE, call, &[])
@@ -358,15 +363,26 @@ fn loopback(port: u16) -> [u8; 16] {
     address
 }
 
+/// A socket that listens on a port of this world's loopback. The port is free again as soon as nobody listens.
+fn listening(port: u16) -> io::Result<i32> {
+    const WAITING: usize = 64;
+    const SOL_SOCKET: usize = 1;
+    const SO_REUSEADDR: usize = 2;
+    let socket = sys!(nr::SOCKET, 2, 1 | sys::O_CLOEXEC, 0)? as i32;
+    let (address, on) = (loopback(port), 1i32);
+    let listens = sys!(nr::SETSOCKOPT, socket, SOL_SOCKET, SO_REUSEADDR, &raw const on, 4)
+        .and_then(|_| sys!(nr::BIND, socket, address.as_ptr(), address.len()))
+        .and_then(|_| sys!(nr::LISTEN, socket, WAITING));
+    if listens.is_err() {
+        sys::close(socket);
+    }
+    listens.map(|_| socket)
+}
+
 /// Listens on a port; the socket travels with the answer.
 fn listen(call: u32, port: u16) -> io::Result<()> {
-    const WAITING: usize = 64;
-    let socket = sys!(nr::SOCKET, 2, 1 | sys::O_CLOEXEC, 0)? as i32;
-    let address = loopback(port);
-    let listens = sys!(nr::BIND, socket, address.as_ptr(), address.len())
-        .and_then(|_| sys!(nr::LISTEN, socket, WAITING));
-    let answer = listens
-        .and_then(|_| send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0)));
+    let socket = listening(port)?;
+    let answer = send_descriptor(CONTROL, socket, &wire::header(kind::DONE, call, 0));
     sys::close(socket);
     answer
 }

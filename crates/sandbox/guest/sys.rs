@@ -91,6 +91,7 @@ pub mod nr {
     pub const CLOCK_SETTIME: usize = 227;
     pub const EPOLL_CTL: usize = 233;
     pub const SET_ROBUST_LIST: usize = 273;
+    pub const ACCEPT4: usize = 288;
     pub const SIGNALFD4: usize = 289;
     pub const EVENTFD2: usize = 290;
     pub const EPOLL_CREATE1: usize = 291;

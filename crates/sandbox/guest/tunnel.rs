@@ -1,5 +1,6 @@
-//! A connection to a port of this machine's loopback, carried over a call's input and output. It runs in
-//! a process of its own, as every command does, so that nobody waits for it.
+//! A connection to a port of this machine's loopback, or one that somebody in it makes to a port that the
+//! agent listens at, carried over a call's input and output. It runs in a process of its own, as every command
+//! does, so that nobody waits for it.
 
 use std::io;
 
@@ -11,7 +12,17 @@ const CONNECTED: &[u8] = &[1];
 
 /// Connects, and carries both ways until both have said all.
 pub fn serve(port: u16) -> io::Result<()> {
-    let socket = crate::connected(port)?;
+    carry(crate::connected(port)?)
+}
+
+/// Waits for the next connection, and carries both ways until both have said all.
+pub fn accept(listener: i32) -> io::Result<()> {
+    let socket = sys!(nr::ACCEPT4, listener, 0, 0, sys::O_CLOEXEC)? as i32;
+    sys::close(listener);
+    carry(socket)
+}
+
+fn carry(socket: i32) -> io::Result<()> {
     sys::write_all(1, CONNECTED)?;
     let mut ways = [(0, socket, true), (socket, 1, true)];
     let mut buffer = vec![0; wire::CHUNK];

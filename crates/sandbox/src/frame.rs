@@ -56,6 +56,9 @@ pub mod kind {
     pub const DISK: u8 = 19;
     /// To the agent of a machine: how many bytes are written?
     pub const USED: u8 = 20;
+    /// To the agent of a machine: take the next connection to a port of its loopback, over a call's input and
+    /// output.
+    pub const ACCEPT: u8 = 21;
     /// To the agent of a machine: what time it is, and randomness of its own; go on with that.
     pub const WAKE: u8 = 32;
     /// From the agent: a call succeeded.

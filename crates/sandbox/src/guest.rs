@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::error::{CreateError, ExecError, ResizeError};
 use crate::limits::DISK_MIB;
 use crate::model::{Spec, Stream};
-use crate::talk::Talk;
+use crate::network::Names;
+use crate::proxy;
+use crate::talk::{InWorld, Talk};
 use crate::wire::{Put, Take, kind};
 use crate::{Running, Said};
 
@@ -60,6 +63,7 @@ pub(crate) fn inherit(spec: &Spec, was: &Spec) -> Result<Spec, CreateError> {
     Ok(Spec {
         memory_mib: was.memory_mib,
         vcpus: was.vcpus,
+        network: spec.network.clone().or_else(|| was.network.clone()),
         ..spec.clone()
     })
 }
@@ -76,8 +80,9 @@ pub(crate) fn replace_interpreter(talk: &Talk, spec: &Spec, code: i32) -> ExecEr
         _ => format!("exit code {code}"),
     };
     let begun = talk.start_interpreter();
+    let networked = spec.network.as_ref().is_some_and(|names| !names.is_empty());
     let begun = begun.and_then(|_| {
-        talk.first_answer(spec, false, START)
+        talk.first_answer(spec, networked, START)
             .map_err(io::Error::other)
     });
     match begun {
@@ -147,9 +152,73 @@ impl Connections {
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why).into());
             }
         };
+        let named = format!("a connection to port {port}");
+        Ok(self.carry(inside, &first, named)?)
+    }
+
+    /// Gives a machine its way out, if it may reach anything: its programs are told, and find the proxy on the
+    /// machine's loopback once this returns.
+    pub(crate) fn let_out(&self, talk: &Talk, spec: &Spec) -> io::Result<bool> {
+        let listed = spec.network.as_deref().unwrap_or_default();
+        let names = Arc::new(Names::parse(listed).map_err(io::Error::other)?);
+        talk.tell_network(!listed.is_empty());
+        if listed.is_empty() {
+            return Ok(false);
+        }
+        let (all, link, id) = (
+            Self(Arc::clone(&self.0)),
+            Arc::clone(&talk.link),
+            talk.id.clone(),
+        );
+        let accept = move || {
+            let port = Put::default().u32(proxy::PORT.into());
+            InWorld::begin(id.clone(), &link, kind::ACCEPT, &port.0).map(Arc::new)
+        };
+        let mut waiting = accept()?;
+        in_thread(move || {
+            let open = Arc::new(AtomicUsize::new(0));
+            while let Some(first) = first(&waiting) {
+                let Ok(next) = accept() else { return };
+                let inside = std::mem::replace(&mut waiting, next);
+                if open.load(Ordering::Acquire) < proxy::MOST {
+                    // One that cannot be served is closed; the others go on.
+                    let _ = all.answer(inside, &first, &names, &open);
+                }
+            }
+        })?;
+        Ok(true)
+    }
+
+    /// Has the proxy answer one connection.
+    fn answer(
+        &self,
+        inside: Arc<InWorld>,
+        first: &[u8],
+        names: &Arc<Names>,
+        open: &Arc<AtomicUsize>,
+    ) -> io::Result<()> {
+        let guest = self.carry(inside, first, "a connection out".into())?;
+        let (names, counted) = (Arc::clone(names), Arc::clone(open));
+        open.fetch_add(1, Ordering::AcqRel);
+        let served = in_thread(move || {
+            let _ = proxy::serve(guest, &names);
+            counted.fetch_sub(1, Ordering::AcqRel);
+        });
+        if served.is_err() {
+            open.fetch_sub(1, Ordering::AcqRel);
+        }
+        served
+    }
+
+    /// Our end of a connection that stands, of which this has been said.
+    fn carry(
+        &self,
+        inside: Arc<dyn Running>,
+        first: &[u8],
+        named: String,
+    ) -> io::Result<TcpStream> {
         let (ours, mut theirs) = pair()?;
         theirs.write_all(&first[CONNECTED.len()..])?;
-        let named = format!("a connection to port {port}");
         lock(&self.0).push(named.clone());
         let connections = Arc::clone(&self.0);
         carry(theirs, inside, move || {
@@ -159,6 +228,20 @@ impl Connections {
             }
         })?;
         Ok(ours)
+    }
+}
+
+/// Waits until a connection stands, for as long as its machine lives; gives what is said over it first.
+fn first(inside: &InWorld) -> Option<Vec<u8>> {
+    const BEAT: Duration = Duration::from_secs(60);
+    loop {
+        match inside.next(BEAT) {
+            Ok(None) => {}
+            Ok(Some(Said::Bytes(Stream::Out, bytes))) if bytes.starts_with(&CONNECTED) => {
+                return Some(bytes);
+            }
+            _ => return None,
+        }
     }
 }
 

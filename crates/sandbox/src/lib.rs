@@ -50,6 +50,7 @@ mod network;
 #[allow(dead_code, unreachable_pub)]
 mod plan;
 mod process;
+mod proxy;
 mod qemu;
 mod several;
 mod talk;

@@ -11,7 +11,7 @@ use crate::error::{CreateError, ExecError, FileError};
 use crate::limits::{ANSWER, APPETITE, GRACE, HEARTBEAT, MAX_CODE, MAX_FILE, MAX_UNTAKEN, PULSE};
 use crate::model::{Cell, Command, Outcome, Spec, Stream};
 use crate::process::link::{Call, Event, Link, gone};
-use crate::process::proxy;
+use crate::proxy;
 use crate::wire::{self, Put, kind};
 use crate::{Output, Running, Said};
 
@@ -115,6 +115,16 @@ impl Talk {
         );
         let (answer, _) = self.link.ask(kind::KERNEL, &call, &[])?;
         Ok(answer)
+    }
+
+    /// Tells programs of the way out, where there is one.
+    pub(crate) fn tell_network(&self, networked: bool) {
+        let mut kept = lock(&self.kept);
+        let told = proxy::VARIABLES.map(|(name, value)| format!("{name}={value}"));
+        kept.environment.retain(|one| !told.contains(one));
+        if networked {
+            kept.environment.extend(told);
+        }
     }
 
     /// Gives the interpreter its own randomness, before whatever it is asked next.
@@ -247,12 +257,7 @@ impl Talk {
 
     /// Begins something that is talked to while it runs.
     pub(crate) fn running(&self, kind: u8, payload: &[u8]) -> io::Result<InWorld> {
-        Ok(InWorld {
-            world: self.id.clone(),
-            call: self.link.call(kind, payload, &[])?,
-            untaken: Mutex::new(Some(0)),
-            taken: Condvar::new(),
-        })
+        InWorld::begin(self.id.clone(), &self.link, kind, payload)
     }
 
     /// Runs a cell. Where the interpreter ends under it, `replace` says why, and begins another.
@@ -426,6 +431,21 @@ pub(crate) struct InWorld {
 }
 
 impl InWorld {
+    /// Begins it in a world.
+    pub(crate) fn begin(
+        world: String,
+        link: &Arc<Link>,
+        kind: u8,
+        payload: &[u8],
+    ) -> io::Result<Self> {
+        Ok(Self {
+            world,
+            call: link.call(kind, payload, &[])?,
+            untaken: Mutex::new(Some(0)),
+            taken: Condvar::new(),
+        })
+    }
+
     fn take(&self, count: usize) {
         if let Some(untaken) = &mut *lock(&self.untaken) {
             *untaken = untaken.saturating_sub(count);

@@ -10,7 +10,6 @@ mod filter;
 mod keeper;
 pub(crate) mod link;
 mod pager;
-pub(crate) mod proxy;
 pub(crate) mod shell;
 mod store;
 pub(crate) mod sys;

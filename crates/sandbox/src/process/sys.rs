@@ -763,7 +763,7 @@ pub(super) fn set_limit(pid: i32, resource: u32, [now, most]: [u64; 2]) -> io::R
 }
 
 /// Has whoever waits for connections hear that none will come.
-pub(super) fn stop_listening(listener: &std::net::TcpListener) {
+pub(crate) fn stop_listening(listener: &std::net::TcpListener) {
     // SAFETY: an open socket; a refusal changes nothing.
     unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
 }

@@ -15,7 +15,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::capture::{self, Failure};
 use super::pager::{self, Draft, Memory, Pager};
-use super::proxy::{self, Proxy};
 use super::shell::{Shell, UPPER, file_sizes, fresh, put_limit};
 use super::store::{DISK, PAGES, PLAN, Pages, Store, Stored};
 use super::{Inner, disk, sys};
@@ -24,6 +23,7 @@ use crate::fault::Fault;
 use crate::limits::{DISK_MIB, ENDING, ENDING_POLL, MAX_DISK_LAYERS, MAX_NAME, START};
 use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats};
 use crate::network::Names;
+use crate::proxy::{self, Proxy};
 use crate::talk::{Kept, Talk};
 use crate::wire::{self, Put, kind};
 use crate::{Output, Running, Sandbox};
@@ -281,13 +281,10 @@ impl World {
     fn open_network(&self) -> io::Result<()> {
         let listed = self.spec.network.as_deref().unwrap_or_default();
         let names = Names::parse(listed).map_err(io::Error::other)?;
-        let mut kept = lock(&self.talk.kept);
-        let told = proxy::VARIABLES.map(|(name, value)| format!("{name}={value}"));
-        kept.environment.retain(|one| !told.contains(one));
+        self.talk.tell_network(!listed.is_empty());
         if listed.is_empty() {
             return Ok(());
         }
-        kept.environment.extend(told);
         let port = Put::default().u32(proxy::PORT.into());
         let (_, listener) = self.shell.link.ask(kind::LISTEN, &port.0, &[])?;
         let listener = listener.ok_or_else(|| io::Error::other("no socket came"))?;

@@ -29,6 +29,7 @@ use crate::error::{CreateError, StoreError};
 use crate::folder::{Folder, make_passable};
 use crate::image::{DEFAULT, Image, Images, machine};
 use crate::model::{Capability, Report, Snapshot, Spec};
+use crate::network::Names;
 use crate::process::cgroup::Hierarchies;
 use crate::process::{AGENT, shell, sys};
 use crate::{Backend, Sandbox, Settings, guest, talk};
@@ -467,12 +468,8 @@ impl Inner {
 
 fn check(spec: &Spec) -> Result<(), CreateError> {
     spec.check_sizes(MEMORY_MIB, PROCESSORS)?;
-    match spec.network.as_deref() {
-        None | Some([]) => Ok(()),
-        Some(_) => Err(CreateError::Lacks(
-            "way out: make it with the backend `process`, or without names to reach",
-        )),
-    }
+    Names::parse(spec.network.as_deref().unwrap_or_default())?;
+    Ok(())
 }
 
 impl Backend for Qemu {
@@ -541,9 +538,10 @@ impl Backend for Qemu {
         );
         say(
             "network",
-            false,
-            String::new(),
-            "machines have a loopback, and reach nothing else",
+            true,
+            "machines have a loopback, and reach the names that they are given, by way of a proxy"
+                .into(),
+            "",
         );
         Report {
             backend: "qemu",

@@ -129,11 +129,15 @@ impl World {
             .link
             .wake(&identity, PATIENCE)
             .map_err(|error| world.why(error))?;
+        let networked = world
+            .connections
+            .let_out(&world.talk, spec)
+            .map_err(io_error("opening its way out"))?;
         // Its answer comes before that of whatever is asked first.
         drop(
             world
                 .talk
-                .reseed(spec, false)
+                .reseed(spec, networked)
                 .map_err(|error| world.why(error))?,
         );
         Ok(world)

@@ -110,6 +110,7 @@ pub(crate) fn trials(all: &[Promise], arguments: &Arguments) -> Vec<Trial> {
     let promises: Vec<&Promise> = all
         .iter()
         .filter(|(name, _)| !machines::OTHERS.iter().any(|(other, _)| other == name))
+        .filter(|(name, _)| !machines::WAY_OUT.contains(name))
         .chain(shared)
         .chain(&PROMISES)
         .collect();

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::sys;
 use crate::network::Names;
+use crate::process::sys;
 
 /// Where it listens in a world.
 pub(crate) const PORT: u16 = 61_080;
@@ -27,7 +27,7 @@ pub(crate) const VARIABLES: [(&str, &str); 6] = [
     ("NO_PROXY", "localhost,127.0.0.1"),
 ];
 /// Connections of one world at a time.
-const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 /// Bytes of a request before its body.
 const MAX_HEAD: usize = 16 << 10;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,7 +76,7 @@ fn in_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// One request, and then whatever is said.
-fn serve(mut guest: TcpStream, names: &Names) -> io::Result<()> {
+pub(crate) fn serve(mut guest: TcpStream, names: &Names) -> io::Result<()> {
     guest.set_read_timeout(Some(PATIENCE))?;
     let Some((head, rest)) = read_head(&mut guest)? else {
         return refuse(&mut guest, 431, "the request is too long");
