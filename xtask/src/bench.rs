@@ -12,10 +12,11 @@ cargo xtask bench [NAME…]
 
 Runs `worldline bench NAME --json` in a release build, for each of physics and sessions unless
 told otherwise, and keeps the output under benches/runs/ beside the command, the processor and
-the load of the machine. Six more by name:
+the load of the machine. Eight more by name:
 
   branch       keeping and branching code worlds, beside a bubblewrap start of the same image; builds
-               the command with code worlds, and takes minutes
+               the command with code worlds, and takes minutes; of machines under a monitor:
+               branch-firecracker, branch-qemu
   cabinet      matches on our own chains: a frame as a transaction, ten matches at once, how soon a pad
                is answered; beside it MagicBlock's own validator, where it can be had
   baselines    compares with PyTorch and ONNX Runtime; needs Python, and installs both into a
@@ -51,11 +52,9 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
             "first-frame" => first_frame()?,
             "cu" => compute_units()?,
             "python" => python::bench()?,
-            "branch" => {
-                let mut command = Command::new(worlds::build()?);
-                command.args(["bench", "branch", "--json"]);
-                command
-            }
+            "branch" => branch("process")?,
+            "branch-firecracker" => branch("firecracker")?,
+            "branch-qemu" => branch("qemu")?,
             _ => {
                 let mut command = Command::new(play::build(&[])?);
                 command.args(["bench", name, "--json"]);
@@ -100,6 +99,16 @@ pub(crate) fn keep(name: &str, command: &str, load_before: &str, output: &str) -
         .map_err(|error| format!("{}: {error}", path.display()))?;
     println!("kept in {}", path.display());
     Ok(())
+}
+
+/// Worlds of a backend.
+fn branch(backend: &str) -> Outcome<Command> {
+    let mut command = Command::new(worlds::build()?);
+    command.args(["bench", "branch", "--json", "--backend", backend]);
+    if backend == "firecracker" {
+        command.env("WORLDLINE_FIRECRACKER", worlds::firecracker()?);
+    }
+    Ok(command)
 }
 
 /// The program's measuring build, and the example that drives it.
