@@ -40,8 +40,10 @@ pub(super) struct Layout {
 
 /// A picture.
 pub(super) struct Picture {
-    /// The memory of the process that stands still. Read as a file, its pages stay shared with the process
-    /// that goes on; `process_vm_readv` would have the kernel copy each of them first.
+    /// The process that stands still.
+    pid: i32,
+    /// Its memory. Read as a file, its pages stay shared with the process that goes on; `process_vm_readv`
+    /// would have the kernel copy each of them first.
     memory: File,
     /// For the loader. The layers' places in it are those of `layers`.
     pub(super) plan: Vec<u8>,
@@ -63,11 +65,10 @@ struct Part {
 }
 
 enum Source {
-    /// An address of the process. Where it is the end of a file, there may be no page.
-    Process {
-        address: u64,
-        may_lack: bool,
-    },
+    /// An address of the process, whose pages are there.
+    Process(u64),
+    /// An address of the process, whose pages may have to be brought first, and may be past the end of a file.
+    Distant(u64),
     Held(Vec<u8>),
 }
 
@@ -93,9 +94,8 @@ impl Picture {
             let (now, later) = buffer.split_at_mut(count);
             match &part.from {
                 Source::Held(bytes) => now.copy_from_slice(&bytes[skip as usize..][..count]),
-                Source::Process { address, may_lack } => {
-                    read_process(&self.memory, address + skip, now, *may_lack)?
-                }
+                Source::Process(address) => self.memory.read_exact_at(now, address + skip)?,
+                Source::Distant(address) => read_distant(self.pid, address + skip, now)?,
             }
             buffer = later;
             inside += count as u64;
@@ -105,14 +105,15 @@ impl Picture {
     }
 }
 
-fn read_process(memory: &File, address: u64, buffer: &mut [u8], may_lack: bool) -> io::Result<()> {
+/// Reads memory that the process would wait for: as a file it could not be read.
+fn read_distant(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut at = 0;
     while at < buffer.len() {
         let rest = &mut buffer[at..];
-        at += match memory.read_at(rest, address + at as u64) {
+        at += match sys::read_memory(pid, address + at as u64, rest) {
             Ok(count) if count > 0 => count,
             // A page past the end of its file cannot be read by its owner either.
-            Err(error) if may_lack && error.raw_os_error() == Some(libc::EIO) => {
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
                 let page = rest.len().min(PAGE as usize);
                 rest[..page].fill(0);
                 page
@@ -216,6 +217,7 @@ impl Negative {
         Ok(Layout {
             frozen: self.frozen,
             picture: Picture {
+                pid,
                 memory,
                 plan,
                 layers: image.layers,
@@ -517,10 +519,12 @@ impl Image {
                 }
             }
             self.regions.push(region);
-            let may_lack = piece.write == Keep::Everything;
+            let from = match piece.write {
+                Keep::Everything => Source::Distant,
+                _ => Source::Process,
+            };
             for range in joined_ranges(&ranges) {
-                let address = range.start;
-                self.extend(&region, range, Source::Process { address, may_lack });
+                self.extend(&region, range, from(range.start));
             }
         }
         Ok(())
@@ -813,6 +817,26 @@ fn layout(pid: i32, end_of_heap: u64) -> io::Result<[u64; 11]> {
         field(50),
         field(51),
     ])
+}
+
+#[cfg(test)]
+impl Picture {
+    /// One page of a process that has ended.
+    pub(super) fn of_nobody() -> io::Result<Self> {
+        Ok(Self {
+            pid: 0,
+            memory: File::open("/dev/null")?,
+            plan: Vec::new(),
+            layers: Vec::new(),
+            written: PAGE,
+            parts: vec![Part {
+                offset: 0,
+                length: PAGE,
+                copied: false,
+                from: Source::Process(0),
+            }],
+        })
+    }
 }
 
 #[cfg(test)]

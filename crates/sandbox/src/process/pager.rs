@@ -163,8 +163,12 @@ impl Memory {
             return Ok(());
         }
         let mut buffer = vec![0; (self.picture.written - start).min(AROUND) as usize];
-        self.picture.read(start, &mut buffer)?;
-        self.put(start, &buffer)?;
+        match self.picture.read(start, &mut buffer) {
+            Ok(()) => self.put(start, &buffer)?,
+            // All came meanwhile, and the stopped copy has ended.
+            Err(_) if self.is_complete() => {}
+            Err(error) => return Err(error),
+        }
         self.brought()[chunk] = true;
         Ok(())
     }
@@ -424,6 +428,20 @@ fn run(bell: &UnixStream, incoming: &Receiver<Client>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_came_while_it_was_asked_for_is_no_error() {
+        let memory = Memory {
+            file: userfault::memory(PAGE).unwrap(),
+            picture: Arc::new(Picture::of_nobody().unwrap()),
+            window: RwLock::new(None),
+            brought: Mutex::new(vec![false]),
+            complete: AtomicBool::new(false),
+        };
+        assert!(memory.bring(0).is_err());
+        memory.complete.store(true, Ordering::Release);
+        memory.bring(0).unwrap();
+    }
 
     #[test]
     fn later_spans_take_the_place_of_earlier_ones_and_moves_carry_their_offsets() {
