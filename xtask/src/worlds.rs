@@ -55,7 +55,7 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     run::step("duckdb", duckdb)?;
     let worldline = run::step("worldline command", build)?;
-    run::step("image", || image(&worldline))?;
+    run::step("image", || image(&worldline, &[]))?;
     play::become_server(play::arcade(&worldline, port, false))
 }
 
@@ -64,10 +64,10 @@ pub(crate) fn build() -> Outcome<PathBuf> {
     play::build(&["--features", "worlds"])
 }
 
-/// The default image, with the Python package where there is a Python to build it with.
-fn image(worldline: &Path) -> Outcome {
+/// The default image, with the Python package where there is a Python to build it with; with `options`.
+fn image(worldline: &Path, options: &[&str]) -> Outcome {
     let mut command = Command::new(worldline);
-    command.args(["image", "build"]);
+    command.args(["image", "build"]).args(options);
     match python::packages() {
         Ok(folder) => {
             command.arg("--packages").arg(folder);
@@ -157,7 +157,11 @@ pub(crate) fn client() -> Outcome<Tally> {
         println!("SKIPPED the Morph client's test: this host runs no code worlds (above)");
         return Ok(Tally::SKIPPED);
     }
-    image(&worldline)?;
+    image(&worldline, &[])?;
+    // The test says so itself where there are no machines.
+    if let Err(reason) = image(&worldline, &["--vm"]) {
+        println!("SKIPPED what machines of the image begin with: {reason}");
+    }
     site::install(&env::root().join("clients").join("babashka"))?;
     let mut command = Command::new(python);
     command

@@ -81,15 +81,15 @@ impl Images {
         })
     }
 
-    /// The names of images whose kernel and disk have been built.
+    /// The names of images whose kernel and disk have been built: those of the newest of each name, which is
+    /// what the name means.
     pub(crate) fn of_machines(&self) -> Vec<String> {
-        let all = self.list().into_iter();
-        let mut names: Vec<String> = all
+        let mut all = self.list();
+        all.dedup_by(|one, newer| one.name == newer.name);
+        all.into_iter()
             .filter(|image| self.machine(image).is_some())
             .map(|image| image.name)
-            .collect();
-        names.dedup();
-        names
+            .collect()
     }
 
     /// Builds what machines of an image need, as far as it is not there. `above` lies over the image's root:
@@ -315,4 +315,38 @@ fn pack(archive: &mut Vec<u8>, name: &str, mode: u32, bytes: &[u8]) {
     archive.resize(archive.len().next_multiple_of(4), 0);
     archive.extend(bytes);
     archive.resize(archive.len().next_multiple_of(4), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_offered_to_machines_where_its_newest_image_has_a_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let images = Images::new(folder.path().to_owned(), (0, 0));
+        for (bus, _) in MODULES {
+            fs::create_dir_all(folder.path().join(kernel_name()).join(bus)).unwrap();
+        }
+        let image = |digest: &str, created| {
+            let place = folder.path().join(digest);
+            fs::create_dir(&place).unwrap();
+            let image = Image {
+                name: "default".into(),
+                digest: digest.into(),
+                bytes: 0,
+                created,
+                root: PathBuf::new(),
+            };
+            let text = serde_json::to_vec(&image).unwrap();
+            fs::write(place.join("image.json"), text).unwrap();
+            place.join(DISK)
+        };
+        fs::write(image("older", 1), "").unwrap();
+        assert_eq!(images.of_machines(), ["default"]);
+        let disk = image("newer", 2);
+        assert!(images.of_machines().is_empty());
+        fs::write(disk, "").unwrap();
+        assert_eq!(images.of_machines(), ["default"]);
+    }
 }
