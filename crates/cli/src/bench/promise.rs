@@ -166,11 +166,6 @@ pub(crate) fn worlds(measured: &Measured) -> Vec<Promise> {
                 250.0,
                 slowest("branch, one ready, to first reply"),
             ),
-            Promise::at_most(
-                "a branch's own memory under QEMU, MiB",
-                25e6 / f64::from(1 << 20),
-                slowest("private memory of a branch"),
-            ),
         ],
         _ => processes(measured),
     }
