@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::sys;
+use crate::process::sys::leave_network;
 
 /// The folder of names of networks.
 const NETWORKS: &str = "networks";
@@ -30,7 +31,7 @@ impl Namespace {
         let onto = namespace.path.clone();
         // A thread's network can be another than its program's, so a thread makes it.
         let made = thread::spawn(move || {
-            sys::leave_network()?;
+            leave_network()?;
             sys::bind(Path::new("/proc/thread-self/ns/net"), &onto)?;
             sys::make_tap(TAP, owner)
         });

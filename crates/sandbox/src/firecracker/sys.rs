@@ -43,12 +43,6 @@ pub(super) fn reflink(from: &File, to: &File) -> io::Result<()> {
     check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }).map(drop)
 }
 
-/// Gives this thread a network of its own, for as long as it lives or something names that network.
-pub(super) fn leave_network() -> io::Result<()> {
-    // SAFETY: a plain number; only this thread is changed.
-    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
-}
-
 /// Binds one file onto another.
 pub(super) fn bind(from: &Path, onto: &Path) -> io::Result<()> {
     let (from, onto) = (text(from)?, text(onto)?);

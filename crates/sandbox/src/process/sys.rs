@@ -193,7 +193,8 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
     unsafe { command.pre_exec(give) };
 }
 
-/// Moves this thread, and what it starts, to a network with nothing in it.
+/// Moves this thread, and what it starts, to a network with nothing in it. It lives as long as they do, or
+/// something names it.
 pub(crate) fn leave_network() -> io::Result<()> {
     // SAFETY: a system call with a plain number; of this thread alone.
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into()).map(drop)
