@@ -331,16 +331,7 @@ fn a_machine_travels_and_a_changed_one_is_refused(backend: &dyn Backend) {
     );
     drop(there);
     drop(again);
-    let memory = folder
-        .path()
-        .join("snapshots")
-        .join(&snapshot.id)
-        .join("memory");
-    fs::File::options()
-        .write(true)
-        .open(memory)
-        .and_then(|file| file.set_len(1 << 20))
-        .unwrap();
+    cut_off(folder.path(), &snapshot.id, 1 << 20);
     let damaged = open(folder.path().into()).restore(&snapshot.id, &Spec::default());
     assert!(matches!(damaged, Err(CreateError::Damaged { .. })));
 }
@@ -481,6 +472,13 @@ pub(crate) fn be_killed() -> ! {
     }
 }
 
+/// Cuts off the kept memory of a snapshot.
+fn cut_off(folder: &Path, snapshot: &str, length: u64) {
+    let memory = folder.join("snapshots").join(snapshot).join("memory");
+    let file = fs::File::options().write(true).open(memory).unwrap();
+    file.set_len(length).unwrap();
+}
+
 fn a_killed_program_leaves_no_machine(_: &dyn Backend) {
     let folder = tempfile::tempdir().unwrap();
     let mut victim = Outside::new(std::env::current_exe().unwrap())
@@ -572,16 +570,7 @@ fn a_snapshot_that_is_cut_off_hurts_no_branch(_: &dyn Backend) {
     let snapshot = base.snapshot(None).unwrap();
     backend.persist(&snapshot.id).unwrap();
     let before = backend.restore(&snapshot.id, &Spec::default()).unwrap();
-    let memory = folder
-        .path()
-        .join("snapshots")
-        .join(&snapshot.id)
-        .join("memory");
-    fs::File::options()
-        .write(true)
-        .open(memory)
-        .and_then(|file| file.set_len(4096))
-        .unwrap();
+    cut_off(folder.path(), &snapshot.id, 4096);
     // Machines have what they need of it in memory, and those that are made of that are whole too.
     let after = backend.restore(&snapshot.id, &Spec::default()).unwrap();
     for branch in [&before, &after, &base] {
