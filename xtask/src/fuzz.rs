@@ -53,7 +53,7 @@ pub(crate) fn all(seconds: u32) -> Outcome<Tally> {
         let built = target()?;
         let mut build = Command::new("cargo");
         build
-            .args(["build", "--release", "--bins"])
+            .args(["build", "--release", "--bins", "--locked"])
             .args(["--target", &host()?])
             .current_dir(&folder)
             .env("CARGO_TARGET_DIR", &built)
