@@ -1,6 +1,6 @@
-//! Builds the two programs that run inside worlds: the agent, one static program at a fixed address, and
-//! the guest of machines without an operating system. Neither has dependencies, so a single call of the
-//! compiler that builds this crate is all that each takes.
+//! Builds the two programs that run inside worlds, the agent, one static program at a fixed address, and
+//! the guest of machines without an operating system; and the zygote of machine monitors. None has
+//! dependencies, so a single call of the compiler that builds this crate is all that each takes.
 
 use std::env;
 use std::path::PathBuf;
@@ -27,11 +27,14 @@ const METAL: [&str; 10] = [
     "-Clink-arg=-Wl,--image-base=0x200000",
     "-Clink-arg=-Wl,--build-id=none",
 ];
+/// What is loaded before another program.
+const ZYGOTE: [&str; 2] = ["--crate-type=cdylib", "-Copt-level=s"];
 
 fn main() {
     for path in [
         "guest",
         "metal",
+        "zygote",
         "src/wire.rs",
         "src/frame.rs",
         "src/plan.rs",
@@ -44,12 +47,13 @@ fn main() {
     }
     build("agent", "guest/main.rs", &AGENT);
     build("metal", "metal/main.rs", &METAL);
+    build("zygote", "zygote/lib.rs", &ZYGOTE);
 }
 
 fn build(name: &str, source: &str, options: &[&str]) {
     let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names it")).join(name);
     let status = Command::new(env::var_os("RUSTC").expect("cargo names it"))
-        .args(["--edition", "2024", "--crate-type", "bin"])
+        .args(["--edition", "2024"])
         .args(["--crate-name", &format!("worldline_{name}")])
         .args(["-Cpanic=abort", "-Cstrip=symbols", "-Cdebug-assertions=no"])
         .args(options)

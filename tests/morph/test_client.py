@@ -397,15 +397,50 @@ class Machines:
 
     def test_the_host_is_told_backend_by_backend(self):
         reports = self.server.call("GET", "/v1/worlds/doctor")[1]
+        self.assertEqual({one["backend"] for one in reports}, {"process", "firecracker", "qemu"})
         self.assertIn(self.image.split(":")[0], [one["backend"] for one in reports if one["usable"]])
+
+    def test_the_command_asks_for_sizes(self):
+        sizes = ["--memory", "512", "--vcpus", "1", "--disk", "200"]
+        where, image = self.image.split(":")
+        made = self.server.command("world", "create", "--backend", where, "--image", image, *sizes)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        instance = self.client.instances.get(made.stdout.strip())
+        spec = instance.spec
+        self.assertEqual((spec.memory, spec.vcpus, spec.disk_size), (512, 1, 200))
+        instance.stop()
+
+    def begun(self):
+        made = self.client.snapshots.create(image_id=self.image, vcpus=1, memory=512, disk_size=512)
+        return self.client.instances.start(made.id)
 
 
 class MetalUnderFirecracker(Machines, unittest.TestCase):
     image, keep, tell = "firecracker:metal", "poke 7 {}", "peek 7"
 
+    def test_a_reboot_gives_other_sizes(self):
+        instance = self.begun()
+        self.set(instance, 41)
+        instance.reboot(vcpus=2, memory=256)
+        spec = self.client.instances.get(instance.id).spec
+        self.assertEqual((spec.vcpus, spec.memory), (2, 256))
+        self.assertEqual(self.number(instance), 0)
+        instance.stop()
+
 
 class LinuxUnderQemu(Machines, unittest.TestCase):
     image, keep, tell = "qemu:default", "echo {} > /srv/number", "cat /srv/number"
+
+    def test_a_reboot_is_refused_in_words_and_the_machine_goes_on(self):
+        instance = self.begun()
+        self.set(instance, 41)
+        for sizes in [{}, {"memory": 1024}]:
+            with self.assertRaises(Exception) as refused:
+                instance.reboot(**sizes)
+            self.assertIn("no disk beside its memory", str(refused.exception))
+        self.assertEqual(self.number(instance), 41)
+        self.assertEqual(self.client.instances.get(instance.id).spec.memory, 512)
+        instance.stop()
 
 
 class Ssh(WithServer, unittest.TestCase):

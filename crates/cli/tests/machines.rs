@@ -8,7 +8,9 @@ use common::Arcade;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // What is ignored is what this host cannot run.
+    arguments.include_ignored = false;
     let lacks = if arguments.list { None } else { lacking() };
     if let Some(reason) = &lacks {
         eprintln!("IGNORED, machines on the command line: {reason}");

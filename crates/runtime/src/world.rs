@@ -135,7 +135,12 @@ impl World for CodeWorld {
     }
 
     fn reboot(&self, spec: &Spec) -> Result<Option<Arc<dyn World>>, WorldError> {
-        Ok(Some(Arc::new(Self(self.0.reboot(spec)?))))
+        // It keeps its disk. The name of an image is one among several backends, of which this world has one.
+        let spec = Spec {
+            image: None,
+            ..spec.clone()
+        };
+        Ok(Some(Arc::new(Self(self.0.reboot(&spec)?))))
     }
 
     fn pause(&self) -> Result<(), WorldError> {

@@ -49,6 +49,7 @@ mod network;
 // The agent compiles these two as well, and each side uses its half.
 #[allow(dead_code, unreachable_pub)]
 mod plan;
+mod pool;
 mod process;
 mod proxy;
 mod qemu;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Branches in one call.
 pub const MAX_BRANCHES: usize = 256;
+/// Worlds that stand ready to become somebody's.
+pub const MAX_READY: usize = 32;
 /// Bytes of a cell or a command.
 pub const MAX_CODE: usize = 4 << 20;
 /// Bytes of one file moved by one call.
@@ -38,6 +40,9 @@ pub const ANSWER: Duration = Duration::from_secs(60);
 pub const DISK_WATCH: Duration = Duration::from_secs(1);
 /// Input of a command that may wait to be taken before whoever gives it waits too, bytes.
 pub const MAX_UNTAKEN: usize = 1 << 20;
+/// What an agent has said about a call, and its caller has not heard yet, bytes: what it may say on its own, and the
+/// longest answer.
+pub const MAX_UNHEARD: usize = 2 * crate::wire::WINDOW + crate::wire::MAX_PAYLOAD;
 /// How long a command may take nothing of its input before giving it more fails.
 pub const APPETITE: Duration = Duration::from_secs(60);
 /// How long a snapshot waits for commands that are just ending.

@@ -12,12 +12,23 @@ use crate::{Backend, Sandbox};
 pub struct Several {
     first: Arc<dyn Backend>,
     others: Vec<Arc<dyn Backend>>,
+    /// What is told of those that this host does not run.
+    lacking: Vec<Report>,
 }
 
 impl Several {
     /// The first is taken where nothing else is asked for.
     pub fn new(first: Arc<dyn Backend>, others: Vec<Arc<dyn Backend>>) -> Self {
-        Self { first, others }
+        Self {
+            first,
+            others,
+            lacking: Vec::new(),
+        }
+    }
+
+    /// Tells of backends too that this host does not run.
+    pub fn lacking(self, lacking: Vec<Report>) -> Self {
+        Self { lacking, ..self }
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
@@ -55,7 +66,8 @@ impl Backend for Several {
     }
 
     fn reports(&self) -> Vec<Report> {
-        self.all().flat_map(|one| one.reports()).collect()
+        let open = self.all().flat_map(|one| one.reports());
+        open.chain(self.lacking.clone()).collect()
     }
 
     fn home(&self, image: &str) -> &'static str {

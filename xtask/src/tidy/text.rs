@@ -18,6 +18,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/sandbox/src/firecracker/sys.rs",
     "crates/sandbox/guest/",
     "crates/sandbox/metal/",
+    "crates/sandbox/zygote/",
     "crates/runtime/src/duck.rs",
 ];
 

@@ -123,6 +123,10 @@ pub(super) fn cabinet(report: &super::cabinet::Report) -> Vec<Promise> {
     ]
 }
 
+/// Megabytes of a mebibyte.
+#[cfg(feature = "worlds")]
+const MB_OF_MIB: f64 = 1.048_576;
+
 /// Promises about code worlds: processes, and machines under each monitor.
 #[cfg(feature = "worlds")]
 pub(crate) fn worlds(measured: &Measured) -> Vec<Promise> {
@@ -165,6 +169,11 @@ pub(crate) fn worlds(measured: &Measured) -> Vec<Promise> {
                 "a branch under QEMU answers in Python, milliseconds",
                 250.0,
                 slowest("branch, one ready, to first reply"),
+            ),
+            Promise::at_most(
+                "a branch's own memory under QEMU, MB",
+                25.0,
+                slowest("private memory of a branch").map(|mib| mib * MB_OF_MIB),
             ),
         ],
         _ => processes(measured),

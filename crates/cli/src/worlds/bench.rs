@@ -11,9 +11,6 @@ use super::host;
 use crate::bench::promise;
 use crate::table;
 
-/// Empty worlds that are kept ready, as a server keeps them.
-const POOL: usize = 4;
-
 #[derive(Args)]
 pub(crate) struct Options {
     /// What is measured: processes with Python, or machines under Firecracker with a guest that has no operating system, or machines of 256 MiB with Linux under QEMU
@@ -77,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn processes(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>> {
-    let (_folder, process) = host::scratch(options.data.as_deref(), POOL)?;
+    let (_folder, process) = host::scratch(options.data.as_deref(), host::READY)?;
     let image = process
         .images()
         .build(false, &mut |step| eprintln!("{step}"))?;
@@ -89,7 +86,8 @@ fn processes(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>>
 /// Without a jail, as the other figures are of what a branch costs, not of making its walls.
 fn machines(options: &Options, plan: &Plan) -> Result<Result<Measured, Failed>> {
     let folder = host::folder(options.data.as_deref());
-    let machines = host::firecracker(&folder.machines(), false).map_err(|why| anyhow!(why))?;
+    let machines =
+        host::firecracker(&folder.machines(), false, host::READY).map_err(|why| anyhow!(why))?;
     Ok(measure_machines(&machines, plan, &mut |step| {
         eprintln!("{step}")
     }))

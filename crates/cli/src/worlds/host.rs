@@ -10,17 +10,22 @@ use worldline_runtime::{Config, Recovery, Runtime};
 use worldline_sandbox::firecracker::{self, Firecracker, Jail, programs};
 use worldline_sandbox::{Backend, Images, Process, Qemu, Report, Settings, Several};
 
-/// Images are worth keeping between data folders: `$XDG_CACHE_HOME/worldline/images`, or in `~/.cache`.
-fn images() -> PathBuf {
+/// Empty worlds that a server keeps ready, of processes and under Firecracker.
+pub(super) const READY: usize = 4;
+
+/// What is worth keeping between data folders: `$XDG_CACHE_HOME/worldline`, or in `~/.cache`.
+pub(super) fn cache() -> PathBuf {
     let named = |key: &str| {
         std::env::var_os(key)
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
     let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
-    cache
-        .unwrap_or_else(std::env::temp_dir)
-        .join("worldline/images")
+    cache.unwrap_or_else(std::env::temp_dir).join("worldline")
+}
+
+fn images() -> PathBuf {
+    cache().join("images")
 }
 
 /// The registry over a data folder, its matches, and what runs code on this host. What is missing is said,
@@ -50,13 +55,18 @@ pub(crate) fn open(data: &Path, arena: Arc<Arena>) -> Option<Runtime> {
 fn code(data: &Path) -> Result<(Arc<dyn Backend>, Images), String> {
     let settings = Settings {
         images: images(),
+        pool: READY,
         ..Settings::new(data.join("code"))
     };
     let process = Process::open(settings).map_err(|error| error.to_string())?;
     let images = process.images().clone();
-    let unusable = lost(&process.report());
+    let report = process.report();
+    let unusable = lost(&report);
     let mut all: Vec<Arc<dyn Backend>> = Vec::new();
-    if unusable.is_none() {
+    let mut lacking = Vec::new();
+    if unusable.is_some() {
+        lacking.push(report);
+    } else {
         all.push(Arc::new(process));
         if images.list().is_empty() {
             eprintln!(
@@ -65,20 +75,23 @@ fn code(data: &Path) -> Result<(Arc<dyn Backend>, Images), String> {
         }
     }
     match machines(&data.join("machines")) {
-        Ok(machines) => all.extend(machines),
-        Err(why) => eprintln!("worldline: no worlds under Firecracker: {why}"),
+        Ok(machines) => all.push(machines),
+        Err(report) => lacking.push(report),
     }
     match qemu(&data.join("qemu")) {
         Ok(machines) if machines.report().usable => all.push(Arc::new(machines)),
         // Nothing is wrong where nobody installed it.
-        Ok(_) => {}
-        Err(why) => eprintln!("worldline: no worlds under QEMU: {why}"),
+        Ok(machines) => lacking.push(machines.report()),
+        Err(why) => {
+            eprintln!("worldline: no worlds under QEMU: {why}");
+            lacking.push(Report::closed("qemu", why));
+        }
     }
     if all.is_empty() {
         return Err(unusable.unwrap_or_default());
     }
     let first = all.remove(0);
-    Ok((Arc::new(Several::new(first, all)), images))
+    Ok((Arc::new(Several::new(first, all).lacking(lacking)), images))
 }
 
 /// What a host lacks for a backend, where that makes it useless.
@@ -88,18 +101,29 @@ fn lost(report: &Report) -> Option<String> {
     (!report.usable).then(|| lost.join("; "))
 }
 
-/// Machines under Firecracker, where somebody named one: nothing is wrong where nobody did.
-fn machines(data: &Path) -> Result<Option<Arc<dyn Backend>>, String> {
-    if programs().is_none() {
-        return Ok(None);
+/// Machines under Firecracker, or what they lack. Nothing is wrong where nobody named one.
+fn machines(data: &Path) -> Result<Arc<dyn Backend>, Report> {
+    let say = |why: &str| {
+        if programs().is_some() {
+            eprintln!("worldline: no worlds under Firecracker: {why}");
+        }
+    };
+    let machines = firecracker(data, true, READY).map_err(|why| {
+        say(&why);
+        Report::closed("firecracker", why)
+    })?;
+    match machines.probe() {
+        Ok(()) => Ok(Arc::new(machines)),
+        Err(why) => {
+            say(&why);
+            Err(machines.report())
+        }
     }
-    let machines = firecracker(data, true)?;
-    machines.probe()?;
-    Ok(Some(Arc::new(machines)))
 }
 
-/// Firecracker over a folder; jailed where it is to be, and a jailer is there and may be used.
-pub(super) fn firecracker(data: &Path, jailed: bool) -> Result<Firecracker, String> {
+/// Firecracker over a folder; jailed where it is to be, and a jailer is there and may be used; with this many
+/// monitors ready.
+pub(super) fn firecracker(data: &Path, jailed: bool, pool: usize) -> Result<Firecracker, String> {
     let (program, jailer) = programs().ok_or(
         "there is no Firecracker: name it in WORLDLINE_FIRECRACKER, or have it on the path",
     )?;
@@ -107,6 +131,7 @@ pub(super) fn firecracker(data: &Path, jailed: bool) -> Result<Firecracker, Stri
     Firecracker::open(firecracker::Settings {
         images: Some(images()),
         jail: jailer.filter(|_| jailed && is_root).map(Jail::new),
+        pool,
         ..firecracker::Settings::new(data, program)
     })
     .map_err(|error| error.to_string())

@@ -8,14 +8,17 @@ mod host;
 mod print;
 
 use std::io::{BufRead, IsTerminal, Read, Write};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::builder::RangedI64ValueParser;
+use clap::{Args, Subcommand, value_parser};
 use serde_json::{Value, json};
 use worldline_runtime::graph::Graph;
 use worldline_runtime::limits::MAX_PEERS;
+use worldline_sandbox::limits::{DISK_MIB, MEMORY_MIB, PROCESSORS};
 
 use client::Client;
 pub(crate) use host::open;
@@ -236,6 +239,20 @@ struct New {
     /// A server that it may reach, by name; at ports 80 and 443 if none is given. May be repeated
     #[arg(long, value_name = "NAME[:PORT]")]
     allow: Vec<String>,
+    /// Its memory; a machine's cannot be another than its snapshot's
+    #[arg(long, value_name = "MIB", value_parser = size(MEMORY_MIB))]
+    memory: Option<u32>,
+    /// Its processors; a machine's cannot be others than its snapshot's
+    #[arg(long, value_name = "N", value_parser = size(PROCESSORS))]
+    vcpus: Option<u32>,
+    /// What it may write; a machine's counts as its memory, and is at most half of it
+    #[arg(long, value_name = "MIB", value_parser = size(DISK_MIB))]
+    disk: Option<u32>,
+}
+
+/// Reads a size of a world. A backend may make none so large.
+fn size(limits: RangeInclusive<u32>) -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(i64::from(*limits.start())..=i64::from(*limits.end()))
 }
 
 #[derive(Args)]
@@ -274,6 +291,14 @@ impl New {
             metadata.insert(key.into(), value.into());
         }
         let mut body = json!({ "metadata": metadata, "seed": self.seed, "ttl_seconds": self.ttl, "ttl_action": self.ttl_action });
+        let sizes = [
+            ("memory", self.memory),
+            ("vcpus", self.vcpus),
+            ("disk_size", self.disk),
+        ];
+        for (name, size) in sizes {
+            body[name] = size.into();
+        }
         if !self.allow.is_empty() {
             body["network"] = json!({ "allow": self.allow });
         }
@@ -698,8 +723,9 @@ pub(crate) struct DoctorOptions {
 
 pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode> {
     use worldline_sandbox::{Backend, Report};
-    let (folder, process) = host::scratch(None, 0)?;
-    let firecracker = host::firecracker(&folder.machines(), true).map(|open| open.report());
+    // Folders for temporary files often let nobody open a jail's devices, and are no place for disks.
+    let (folder, process) = host::scratch(Some(&host::cache()), 0)?;
+    let firecracker = host::firecracker(&folder.machines(), true, 0).map(|open| open.report());
     let qemu = host::qemu(&folder.qemu()).map(|open| {
         let mut report = open.report();
         report.capabilities.extend(open.probe());
@@ -738,7 +764,39 @@ pub(crate) fn collect(server: &Server) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Asked {
+        #[command(flatten)]
+        new: New,
+    }
+
+    #[test]
+    fn sizes_are_asked_for_and_what_no_world_can_have_is_refused() {
+        let asked = |line: &str| Asked::try_parse_from(format!("new {line}").split(' '));
+        let body = asked("--memory 600 --vcpus 2 --disk 300")
+            .unwrap()
+            .new
+            .body();
+        let body = body.unwrap();
+        assert_eq!(
+            (&body["memory"], &body["vcpus"], &body["disk_size"]),
+            (&json!(600), &json!(2), &json!(300))
+        );
+        let body = asked("--disk 300").unwrap().new.body().unwrap();
+        assert!(body["memory"].is_null() && body["vcpus"].is_null());
+        for (line, why) in [
+            ("--memory 63", "64..=1048576"),
+            ("--vcpus 0", "1..=256"),
+            ("--disk much", "much"),
+        ] {
+            let refused = asked(line).map(|_| ()).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
 
     #[test]
     fn a_place_inside_is_told_from_a_file_here() {

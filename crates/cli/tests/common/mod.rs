@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer, SigningKey};
 use futures_util::{SinkExt, StreamExt};
@@ -201,7 +201,17 @@ impl Arcade {
 }
 
 impl Drop for Arcade {
+    /// Asks it to end, so that it takes along what stands ready for its worlds.
     fn drop(&mut self) {
+        if self.is_dead() {
+            return;
+        }
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").arg(id).status();
+        let until = Instant::now() + PATIENCE;
+        while !self.is_dead() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

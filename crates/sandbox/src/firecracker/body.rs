@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::api::{
     ApiError, MemoryBackend, NetworkInterface, SnapshotCreate, SnapshotKind, SnapshotLoad, Vsock,
 };
-use super::machine::{DISK, MEMORY, Machine, Pipes, STATE, Size, VSOCK, link};
+use super::machine::{DISK, MEMORY, Machine, Pipes, Ready, STATE, Size, VSOCK, link};
 use super::network::TAP;
 use super::store::{Linux, Store, Stored};
 use super::{Inner, sparse};
@@ -104,15 +104,15 @@ impl Body {
         origin: Option<String>,
         base: Base,
     ) -> Result<(Self, Pipes), CreateError> {
-        let id = fresh("machine").map_err(|source| CreateError::Io {
-            doing: "naming it",
-            source,
-        })?;
-        let size = Size {
+        let Ready { id, machine, pipes } = inner.ready()?;
+        let allowed = machine.allow(Size {
             memory_mib: spec.memory_mib,
             vcpus: spec.vcpus,
-        };
-        let (machine, pipes) = Machine::start(&inner.host, &id, size)?;
+        });
+        allowed.map_err(|source| CreateError::Io {
+            doing: "setting its limits",
+            source,
+        })?;
         let body = Self {
             machine,
             inner: Arc::clone(inner),

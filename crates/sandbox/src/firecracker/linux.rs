@@ -175,8 +175,9 @@ impl World {
         world.talk.link.is_asleep(linux.calls);
         let identity = guest::identity(&world.body.id, &world.body.spec, true);
         let woken = world.talk.link.wake(&identity, PATIENCE);
+        let let_out = woken.and_then(|()| world.connections.let_out(&world.talk, spec));
         // Its answer comes before that of whatever is asked first.
-        let reseeded = woken.and_then(|()| world.talk.reseed(spec, false));
+        let reseeded = let_out.and_then(|networked| world.talk.reseed(spec, networked));
         reseeded.map_err(|error| world.why(&error))?;
         Ok(world)
     }

@@ -19,6 +19,7 @@ use super::network::Namespace;
 use super::{Host, Jail};
 use crate::error::CreateError;
 use crate::process::cgroup::{Group, Limits};
+use crate::process::fresh;
 
 /// Folders of machines, with a jail and without.
 pub(super) const MACHINES: &str = "machines";
@@ -46,6 +47,12 @@ const THREADS: u64 = 32;
 /// Bytes of its last words that are told.
 const LAST_WORDS: usize = 600;
 
+/// What a monitor without a machine may use.
+const EMPTY: Size = Size {
+    memory_mib: 0,
+    vcpus: 1,
+};
+
 /// The controllers that a jail is limited by: the files of version 1 and 2.
 const CONTROLLERS: [(&str, [&str; 2]); 3] = [
     ("memory", ["memory.limit_in_bytes", "memory.max"]),
@@ -65,6 +72,13 @@ pub(super) struct Machine {
 
 /// Both ends of a machine's serial port.
 pub(super) type Pipes = (ChildStdin, ChildStdout);
+
+/// A monitor without a machine, the name of the world that it is to be, and the two ends of its serial port.
+pub(super) struct Ready {
+    pub(super) id: String,
+    pub(super) machine: Machine,
+    pub(super) pipes: Pipes,
+}
 
 /// What is to be removed, whether or not there is a machine yet.
 struct Remains {
@@ -95,7 +109,7 @@ impl Size {
 
 impl Machine {
     /// Starts a monitor without a machine, and waits until it listens.
-    pub(super) fn start(host: &Host, id: &str, size: Size) -> Result<(Self, Pipes), CreateError> {
+    fn start(host: &Host, id: &str) -> Result<(Self, Pipes), CreateError> {
         let io = |doing| move |source| CreateError::Io { doing, source };
         let name = format!("{}-{id}", host.prefix);
         let top = match &host.jail {
@@ -116,7 +130,7 @@ impl Machine {
             host.give(path).map_err(io("giving it its folder"))?;
         }
         if host.hierarchies.is_usable() {
-            let group = host.hierarchies.create(&name, size.limits());
+            let group = host.hierarchies.create(&name, EMPTY.limits());
             remains.group = Some(group.map_err(io("making a control group"))?);
         }
         if host.hardware.network.is_some() {
@@ -124,7 +138,7 @@ impl Machine {
             let namespace = Namespace::new(&host.data, &name, owner);
             remains.namespace = Some(namespace.map_err(io("making a network namespace"))?);
         }
-        let mut command = host.command(&name, size, remains.namespace.as_ref());
+        let mut command = host.command(&name, remains.namespace.as_ref());
         command.current_dir(&root).stdin(Stdio::piped());
         let errors = File::create(remains.top.join(ERRORS)).map_err(io("making its folder"))?;
         let child = command.stdout(Stdio::piped()).stderr(errors).spawn();
@@ -142,6 +156,12 @@ impl Machine {
             remains,
         };
         Ok((machine, pipes))
+    }
+
+    /// Lets it use what a machine needs.
+    pub(super) fn allow(&self, size: Size) -> io::Result<()> {
+        self.group()
+            .map_or(Ok(()), |group| group.set(size.limits()))
     }
 
     pub(super) fn api(&self) -> MutexGuard<'_, Api> {
@@ -184,11 +204,12 @@ impl Remains {
 
     /// Notes which process it is, for a start after a crash, and puts it into its group.
     fn note(&self, pid: u32) -> io::Result<()> {
-        if let Some(group) = &self.group {
-            group.admit(pid as i32)?;
-        }
         let begun = begun(pid).unwrap_or_default();
-        fs::write(self.top.join(PROCESS), format!("{pid} {begun}"))
+        fs::write(self.top.join(PROCESS), format!("{pid} {begun}"))?;
+        match &self.group {
+            Some(group) => group.admit(pid as i32),
+            None => Ok(()),
+        }
     }
 
     fn connect(&self, host: &Host, root: &Path) -> Result<Api, CreateError> {
@@ -248,6 +269,16 @@ impl Drop for Remains {
 }
 
 impl Host {
+    /// Starts a monitor for a world to come.
+    pub(super) fn ready(&self) -> Result<Ready, CreateError> {
+        let id = fresh("machine").map_err(|source| CreateError::Io {
+            doing: "naming it",
+            source,
+        })?;
+        let (machine, pipes) = Machine::start(self, &id)?;
+        Ok(Ready { id, machine, pipes })
+    }
+
     /// The name of the monitor's program, under which its jails are.
     pub(super) fn program_name(&self) -> String {
         let name = self.program.file_name().unwrap_or_default();
@@ -268,11 +299,11 @@ impl Host {
         }
     }
 
-    fn command(&self, name: &str, size: Size, namespace: Option<&Namespace>) -> Command {
+    fn command(&self, name: &str, namespace: Option<&Namespace>) -> Command {
         let mut command = Command::new(self.starter());
         match &self.jail {
             Some(jail) => {
-                self.jailed(&mut command, jail, size, namespace);
+                self.jailed(&mut command, jail, namespace);
                 command.args(["--id", name, "--"]);
             }
             None => {
@@ -284,13 +315,7 @@ impl Host {
         command
     }
 
-    fn jailed(
-        &self,
-        command: &mut Command,
-        jail: &Jail,
-        size: Size,
-        namespace: Option<&Namespace>,
-    ) {
+    fn jailed(&self, command: &mut Command, jail: &Jail, namespace: Option<&Namespace>) {
         command.arg("--exec-file").arg(&self.program);
         command.arg("--uid").arg(jail.user.to_string());
         command.arg("--gid").arg(jail.group.to_string());
@@ -298,7 +323,7 @@ impl Host {
         if let Some(namespace) = namespace {
             command.arg("--netns").arg(&namespace.path);
         }
-        let limits = size.limits();
+        let limits = EMPTY.limits();
         let quota = u64::from(limits.processors) * PERIOD;
         let version = self.hierarchies.version_of("memory").unwrap_or(1);
         let mut limited = false;

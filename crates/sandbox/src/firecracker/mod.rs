@@ -36,7 +36,7 @@ use sha2::{Digest, Sha256};
 
 use api::{Balloon, RateLimiter};
 use body::Body;
-use machine::{FIRST_ROOT, IMAGE, KERNEL};
+use machine::{FIRST_ROOT, IMAGE, KERNEL, Ready};
 use store::{Linux, SNAPSHOTS, Store, Stored};
 
 use crate::error::{CreateError, StoreError};
@@ -45,6 +45,8 @@ use crate::image::machine::first_root;
 use crate::image::{Image, Images};
 use crate::limits::MEMORY_MIB;
 use crate::model::{Report, Snapshot, Spec};
+use crate::network::Names;
+use crate::pool::Pool;
 use crate::process::AGENT;
 use crate::process::cgroup::Hierarchies;
 use crate::process::shell::owner;
@@ -83,10 +85,12 @@ pub struct Settings {
     pub jail: Option<Jail>,
     /// What machines have beside memory, processors and a disk.
     pub hardware: Hardware,
+    /// How many monitors stand ready: started, jailed, and without a machine yet.
+    pub pool: usize,
 }
 
 impl Settings {
-    /// Machines without a jail and without more hardware than they need.
+    /// Machines without a jail, without more hardware than they need, and none that stands ready.
     pub fn new(data: impl Into<PathBuf>, program: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
@@ -95,6 +99,7 @@ impl Settings {
             program: program.into(),
             jail: None,
             hardware: Hardware::default(),
+            pool: 0,
         }
     }
 }
@@ -161,7 +166,8 @@ struct Host {
 
 /// What worlds need of their backend.
 struct Inner {
-    host: Host,
+    host: Arc<Host>,
+    pool: Arc<Pool<Ready, CreateError>>,
     store: Store,
     /// Machines that have just begun: worlds with Linux go on from there. One is made at a time.
     templates: Store,
@@ -217,10 +223,16 @@ impl Firecracker {
         let folder = Folder::take(&settings.data, "firecracker")?;
         let monitor = version(&settings.program).map_err(io("asking firecracker its version"))?;
         let program = settings.program.canonicalize();
+        // Each is started in its machine's folder.
+        let absolute = |jail: Jail| {
+            let program = std::path::absolute(&jail.program)?;
+            Ok(Jail { program, ..jail })
+        };
+        let jail = settings.jail.map(absolute).transpose();
         let host = Host {
             prefix: folder.prefix.clone(),
             program: program.map_err(io("finding firecracker"))?,
-            jail: settings.jail,
+            jail: jail.map_err(io("finding the jailer"))?,
             hardware: settings.hardware,
             hierarchies: Hierarchies::find(),
             data: folder.path.clone(),
@@ -235,7 +247,11 @@ impl Firecracker {
         // What is still wanted is made again, of the images as they are now.
         let _ = fs::remove_dir_all(host.data.join(GUESTS));
         let images = settings.images.map(|folder| Images::new(folder, owner()));
+        let host = Arc::new(host);
+        let maker = Arc::clone(&host);
+        let pool = Pool::new(settings.pool, move || maker.ready());
         let inner = Inner {
+            pool: pool.map_err(io("starting a thread"))?,
             store,
             templates,
             making: Mutex::default(),
@@ -339,6 +355,16 @@ impl Inner {
         self.all().values().filter_map(Weak::upgrade).collect()
     }
 
+    /// A monitor for a new world.
+    fn ready(&self) -> Result<Ready, CreateError> {
+        let ready = self.pool.take()?;
+        // One that stood ready may have been killed meanwhile.
+        if ready.machine.is_over() {
+            return self.host.ready();
+        }
+        Ok(ready)
+    }
+
     fn admit(&self, world: impl Life + 'static) -> Arc<dyn Sandbox> {
         let world = Arc::new(world);
         let life: Arc<dyn Life> = Arc::clone(&world) as _;
@@ -406,6 +432,7 @@ impl Inner {
         let mut hash = Sha256::new();
         let sizes = [spec.memory_mib, spec.vcpus, spec.disk_mib].map(|size| size.to_string());
         let hardware = format!("{:?}", self.host.hardware);
+        hash.update(store::VERSION.to_le_bytes());
         for part in [&parts.digest, &self.monitor, &self.processor, &hardware] {
             hash.update(part);
             hash.update([0]);
@@ -421,6 +448,7 @@ impl Inner {
         }
         let plain = Spec {
             seed: None,
+            network: None,
             ..spec.clone()
         };
         let world = linux::World::cold(self, &plain, parts)?;
@@ -459,16 +487,10 @@ impl Inner {
     }
 
     fn check(&self, spec: &Spec) -> Result<(), CreateError> {
-        let memory = match self.image(spec.image.as_deref())? {
-            Some(_) => LINUX_MIB,
-            None => MEMORY_MIB,
-        };
+        let linux = self.image(spec.image.as_deref())?.is_some();
+        let memory = if linux { LINUX_MIB } else { MEMORY_MIB };
         spec.check_sizes(memory, VCPUS)?;
-        if spec.network.as_ref().is_some_and(|names| !names.is_empty()) {
-            return Err(CreateError::Lacks(
-                "a way out: make it with the backend `process`, or leave the names to reach out",
-            ));
-        }
+        check_names(spec, linux)?;
         if self.host.hardware.network.is_some() && self.host.jail.is_none() {
             return Err(CreateError::Lacks(
                 "a network card without a jail: name the jailer too",
@@ -481,6 +503,17 @@ impl Inner {
         let found = self.store.get(snapshot);
         found.ok_or_else(|| CreateError::NoSnapshot(snapshot.into()))
     }
+}
+
+/// Whether a guest can reach the names that it is given.
+fn check_names(spec: &Spec, linux: bool) -> Result<(), CreateError> {
+    let names = spec.network.as_deref().unwrap_or_default();
+    if linux || names.is_empty() {
+        return Ok(Names::parse(names).map(drop)?);
+    }
+    Err(CreateError::Lacks(
+        "a way out: its guest has no operating system, so leave the names to reach out, or name another image",
+    ))
 }
 
 impl Backend for Firecracker {
@@ -523,6 +556,7 @@ impl Backend for Firecracker {
 
     fn restore(&self, snapshot: &str, spec: &Spec) -> Result<Arc<dyn Sandbox>, CreateError> {
         let stored = self.inner.find(snapshot)?;
+        check_names(spec, stored.linux.is_some())?;
         let mut spec = spec.clone();
         if let (None, Some(seed)) = (spec.seed, stored.snapshot.spec.seed) {
             let source = self.inner.living();
@@ -575,6 +609,7 @@ impl Drop for Firecracker {
         for world in self.inner.living() {
             world.destroy();
         }
+        drop(self.inner.pool.close());
     }
 }
 

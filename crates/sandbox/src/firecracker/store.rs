@@ -26,7 +26,7 @@ use crate::model::Snapshot;
 pub(super) const SNAPSHOTS: &str = "snapshots";
 const MANIFEST: &str = "manifest.json";
 /// What manifests of this form say.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Parts of a snapshot, in the order of its digest; a machine with Linux has no disk of its own.
 const PARTS: [&str; 3] = [STATE, MEMORY, DISK];
 /// What nobody may write.
@@ -337,7 +337,7 @@ fn digest(folder: &Path) -> io::Result<String> {
         hash.update(part);
         sparse::digest(&File::open(folder.join(part))?, &mut hash)?;
     }
-    Ok(format!("{:x}", hash.finalize()))
+    Ok(format!("sha256:{:x}", hash.finalize()))
 }
 
 fn read_manifest(folder: &Path) -> io::Result<Manifest> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// kernel, and the wait between: four seconds, as a large world's memory takes time to go.
 const REMOVE_TRIES: u32 = 2_000;
 const REMOVE_WAIT: Duration = Duration::from_millis(2);
+/// A group of another program's that has no process after this time has lost its program.
+const OLD: Duration = Duration::from_secs(3600);
 
 /// The folder of this program's groups in each hierarchy.
 pub(crate) const PARENT: &str = "worldline";
@@ -141,7 +143,8 @@ impl Hierarchies {
         Ok(group)
     }
 
-    /// Removes the groups that a former run left.
+    /// Removes the groups that a former run left, and of others' those that are long empty: programs that were
+    /// killed have left them, over folders that nobody opens again.
     pub(crate) fn reap(&self, is_ours: impl Fn(&str) -> bool) -> usize {
         let mut left = BTreeSet::new();
         for root in self.folders() {
@@ -151,8 +154,14 @@ impl Hierarchies {
                 .flatten()
             {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_ours(&name) {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if is_ours(&name) {
                     left.insert(name);
+                } else if is_old(&entry) {
+                    // The kernel removes none that has a process.
+                    let _ = fs::remove_dir(entry.path());
                 }
             }
         }
@@ -169,6 +178,12 @@ impl Hierarchies {
             })
             .count()
     }
+}
+
+/// Whether a group was made so long ago that its processes cannot be still to come.
+fn is_old(group: &fs::DirEntry) -> bool {
+    let made = group.metadata().and_then(|about| about.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > OLD))
 }
 
 fn writable(folder: &Path) -> bool {
@@ -389,5 +404,40 @@ impl Group {
             }
         }
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn groups_that_nobody_has_any_more_are_removed() {
+        let all = Hierarchies::find();
+        if !all.is_usable() {
+            return eprintln!("IGNORED: this host lets us make no control groups");
+        }
+        let limits = Limits {
+            memory_bytes: 1 << 30,
+            processes: 64,
+            processors: 1,
+        };
+        let name = |what: &str| format!("test-{}-{what}", std::process::id());
+        let [old, new] = ["old", "new"].map(|what| all.create(&name(what), limits).unwrap());
+        let places = |group: &Group| -> Vec<PathBuf> {
+            let all = all.folders().into_iter();
+            all.map(|root| root.join(PARENT).join(&group.name))
+                .filter(|place| place.exists())
+                .collect()
+        };
+        let long_ago = SystemTime::now() - 2 * OLD;
+        for place in places(&old) {
+            File::open(place).unwrap().set_modified(long_ago).unwrap();
+        }
+        assert_eq!(all.reap(|_| false), 0);
+        assert_eq!(places(&old), Vec::<PathBuf>::new());
+        assert!(!places(&new).is_empty());
+        new.remove().unwrap();
     }
 }

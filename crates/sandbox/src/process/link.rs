@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::sys;
-use crate::limits::ANSWER;
+use crate::limits::{ANSWER, MAX_FILE, MAX_UNHEARD};
 use crate::wire::{self, Take, kind};
 
 /// Stack of the thread that listens to an agent.
@@ -36,6 +36,12 @@ pub(crate) enum Event {
     Gone,
 }
 
+/// An event, and the bytes that it took on its way.
+struct Heard {
+    event: Event,
+    size: usize,
+}
+
 /// A connection to an agent.
 pub(crate) struct Link {
     /// None between two, where a machine's line is closed and made again.
@@ -43,8 +49,17 @@ pub(crate) struct Link {
     /// Held while a frame is written; whether the agent sleeps, and nothing may be said to it.
     writing: Mutex<bool>,
     woken: Condvar,
-    calls: Mutex<HashMap<u32, Sender<Event>>>,
+    calls: Mutex<HashMap<u32, Caller>>,
     next: AtomicU32,
+}
+
+/// Who made a call, as the listener knows it.
+#[derive(Clone)]
+struct Caller {
+    events: Sender<Heard>,
+    /// Bytes that wait to be heard, and the most that may.
+    waiting: Arc<AtomicUsize>,
+    most: usize,
 }
 
 /// A call in progress.
@@ -53,8 +68,9 @@ pub(crate) struct Call {
     /// Its number.
     pub(crate) number: u32,
     /// What waits to be heard is bounded by the agent, call by call: see `WINDOW`. So a caller who does not
-    /// listen keeps nobody else waiting.
-    events: Mutex<Receiver<Event>>,
+    /// listen keeps nobody else waiting. An agent that does not keep to it is hung up on: see `MAX_UNHEARD`.
+    events: Mutex<Receiver<Heard>>,
+    waiting: Arc<AtomicUsize>,
     /// Bytes of output that were heard, and that the agent does not know of yet.
     heard: AtomicUsize,
     /// Whether more may come.
@@ -117,19 +133,31 @@ impl Link {
         payload: &[u8],
         descriptors: &[BorrowedFd],
     ) -> io::Result<Call> {
-        let call = self.register();
+        // A file is told in one go.
+        let most = match kind {
+            kind::READ => MAX_FILE + wire::MAX_PAYLOAD,
+            _ => MAX_UNHEARD,
+        };
+        let call = self.register(most);
         self.tell(kind, call.number, payload, descriptors)?;
         Ok(call)
     }
 
-    fn register(self: &Arc<Self>) -> Call {
+    fn register(self: &Arc<Self>, most: usize) -> Call {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, events) = channel();
-        self.calls().insert(number, sender);
+        let caller = Caller {
+            events: sender,
+            waiting: Arc::default(),
+            most,
+        };
+        let waiting = Arc::clone(&caller.waiting);
+        self.calls().insert(number, caller);
         Call {
             link: Arc::clone(self),
             number,
             events: Mutex::new(events),
+            waiting,
             heard: AtomicUsize::new(0),
             is_open: AtomicBool::new(true),
         }
@@ -174,7 +202,7 @@ impl Link {
     /// Has the agent of a machine fall asleep: when this returns, nothing is on its way in either
     /// direction, and nothing will be until [`wake`](Self::wake).
     pub(crate) fn hush(self: &Arc<Self>, patience: Duration) -> io::Result<()> {
-        let call = self.register();
+        let call = self.register(MAX_UNHEARD);
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.put(kind::QUIESCE, call.number, &[], &[])?;
         *writing = true;
@@ -200,7 +228,7 @@ impl Link {
 
     /// Wakes the agent, with who and when it is.
     pub(crate) fn wake(self: &Arc<Self>, identity: &[u8], patience: Duration) -> io::Result<()> {
-        let call = self.register();
+        let call = self.register(MAX_UNHEARD);
         let woken = self.put(kind::WAKE, call.number, identity, &[]);
         self.allow();
         woken.and_then(|()| call.done(patience))
@@ -227,7 +255,9 @@ impl Link {
                     return Ok((payload, descriptor));
                 }
                 Event::Done(_, descriptor) => return Ok((said, descriptor)),
-                Event::Output(_, bytes) => said.extend(bytes),
+                Event::Output(_, bytes) if said.len() + bytes.len() <= MAX_FILE => {
+                    said.extend(bytes);
+                }
                 Event::Failed(why) => return Err(io::Error::other(why)),
                 Event::Gone => return Err(gone()),
                 other => {
@@ -239,7 +269,7 @@ impl Link {
         }
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sender<Event>>> {
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Caller>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -305,7 +335,12 @@ impl Link {
         };
         let caller = self.calls().get(&call).cloned();
         if let (Some(caller), Some(event)) = (caller, event) {
-            let _ = caller.send(event);
+            // Something of no length takes room too.
+            let size = payload.len().max(1);
+            if caller.waiting.fetch_add(size, Ordering::AcqRel) > caller.most {
+                return self.close();
+            }
+            let _ = caller.events.send(Heard { event, size });
         }
     }
 }
@@ -348,11 +383,15 @@ impl Call {
 
     fn wait(&self, until: Option<Instant>) -> io::Result<Event> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = until else {
-            return Ok(events.recv().unwrap_or(Event::Gone));
+        let heard = match until {
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => events.recv_timeout(until.saturating_duration_since(Instant::now())),
         };
-        match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(event) => Ok(event),
+        match heard {
+            Ok(Heard { event, size }) => {
+                self.waiting.fetch_sub(size, Ordering::AcqRel);
+                Ok(event)
+            }
             Err(RecvTimeoutError::Disconnected) => Ok(Event::Gone),
             Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -385,4 +424,27 @@ impl Drop for Call {
 /// The world ended under a call.
 pub(crate) fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the world ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn an_agent_that_says_more_than_anybody_hears_is_hung_up_on() {
+        const FRAME: usize = 1 << 20;
+        let (ours, mut agent) = UnixStream::pair().unwrap();
+        let link = Link::new(ours).unwrap();
+        let call = link.call(kind::SPAWN, &[], &[]).unwrap();
+        let mut frame = wire::header(kind::OUTPUT, call.number, FRAME).to_vec();
+        frame.resize(frame.len() + FRAME, 1);
+        let took = (0..4 * MAX_UNHEARD / FRAME).take_while(|_| agent.write_all(&frame).is_ok());
+        assert!(took.count() <= MAX_UNHEARD / FRAME + 4);
+        let mut heard = 0;
+        while let Event::Output(_, bytes) = call.next(None).unwrap() {
+            heard += bytes.len();
+        }
+        assert!(heard <= MAX_UNHEARD + FRAME);
+    }
 }

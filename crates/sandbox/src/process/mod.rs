@@ -31,6 +31,7 @@ use crate::image::{Image, ImageError, Images, Machine};
 use crate::limits::{DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::model::{Command, Report, Snapshot, Spec};
 use crate::network::Names;
+use crate::pool::Pool;
 use crate::{Backend, Sandbox};
 
 use cgroup::Hierarchies;
@@ -39,7 +40,7 @@ pub(crate) use shell::fresh;
 pub(crate) use sys::{end_at_once, kill};
 
 use pager::Pager;
-use shell::{Host, Pool, WORLDS};
+use shell::{Host, Shell, WORLDS};
 use store::{SNAPSHOTS, Store};
 use world::World;
 
@@ -92,7 +93,7 @@ struct Inner {
     store: Arc<Store>,
     keeper: Keeper,
     images: Images,
-    pool: Arc<Pool>,
+    pool: Arc<Pool<Shell, io::Error>>,
     /// None where this host does not offer what it needs: then first branches wait.
     pager: Option<Arc<Pager>>,
     worlds: Mutex<BTreeMap<String, Weak<World>>>,
@@ -142,10 +143,12 @@ impl Process {
             prefix,
         });
         let store = Arc::new(store);
+        let maker = Arc::clone(&host);
+        let pool = Pool::new(settings.pool, move || maker.make());
         let inner = Arc::new(Inner {
             keeper: Keeper::start(Arc::clone(&store)).map_err(io("starting a thread"))?,
             images: Images::new(images, shell::owner()),
-            pool: Pool::new(Arc::clone(&host), settings.pool).map_err(io("starting a thread"))?,
+            pool: pool.map_err(io("starting a thread"))?,
             pager: Pager::start().ok().map(Arc::new),
             host,
             store,
@@ -432,7 +435,7 @@ impl Drop for Process {
             world.destroy();
         }
         self.inner.keeper.finish();
-        self.inner.pool.close();
+        self.inner.pool.close().iter().for_each(Shell::end);
         if let Some(pager) = &self.inner.pager {
             pager.close();
         }

@@ -1,16 +1,13 @@
 //! An empty world: namespaces, a control group, an agent that waits. Making one costs most of what a
 //! world costs, so some are kept ready.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 
 use super::cgroup::{Group, Hierarchies, Limits};
 use super::disk;
@@ -242,97 +239,4 @@ fn map_users(pid: i32) -> io::Result<()> {
     }
     fs::write(format!("/proc/{pid}/uid_map"), map(user))?;
     fs::write(format!("/proc/{pid}/gid_map"), map(group))
-}
-
-/// Empty worlds, ready.
-pub(super) struct Pool {
-    host: Arc<Host>,
-    wanted: usize,
-    ready: Mutex<VecDeque<Shell>>,
-    taken: Condvar,
-    closing: AtomicBool,
-    filler: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Pool {
-    /// Keeps this many ready from now on.
-    pub(super) fn new(host: Arc<Host>, wanted: usize) -> io::Result<Arc<Self>> {
-        let pool = Arc::new(Self {
-            host,
-            wanted,
-            ready: Mutex::default(),
-            taken: Condvar::new(),
-            closing: AtomicBool::new(false),
-            filler: Mutex::default(),
-        });
-        if wanted > 0 {
-            let filler = Arc::clone(&pool);
-            let filler = thread::Builder::new()
-                .name("pool".into())
-                .spawn(move || filler.fill())?;
-            *pool.filler.lock().unwrap_or_else(PoisonError::into_inner) = Some(filler);
-        }
-        Ok(pool)
-    }
-
-    /// One that is ready, or one made now.
-    pub(super) fn take(&self) -> io::Result<Shell> {
-        let ready = self
-            .ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front();
-        self.taken.notify_one();
-        ready.map_or_else(|| self.host.make(), Ok)
-    }
-
-    fn fill(&self) {
-        loop {
-            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-            while ready.len() >= self.wanted && !self.closing.load(Ordering::Acquire) {
-                ready = self
-                    .taken
-                    .wait(ready)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            if self.closing.load(Ordering::Acquire) {
-                return;
-            }
-            drop(ready);
-            match self.host.make() {
-                Ok(shell) => self
-                    .ready
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push_back(shell),
-                Err(error) => {
-                    tracing::warn!("no world can be kept ready: {error}");
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Ends those that nobody took.
-    pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.taken.notify_all();
-        // It may be in the middle of one.
-        if let Some(filler) = self
-            .filler
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            let _ = filler.join();
-        }
-        while let Some(shell) = self
-            .ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-        {
-            shell.end();
-        }
-    }
 }

@@ -37,7 +37,7 @@ fn path(path: &Path) -> io::Result<CString> {
 }
 
 /// An anonymous file with these bytes, which can be executed.
-pub(super) fn program(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn program(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: a valid name; the descriptor is new and ours.
     let fd = unsafe {
         OwnedFd::from_raw_fd(
@@ -166,8 +166,7 @@ pub(super) fn start(
     })
 }
 
-/// Has a program that is to be started find these descriptors from number 3 on, and end when the thread that
-/// starts it does.
+/// Has a program that is to be started find these descriptors from number 3 on.
 pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
     const FIRST: RawFd = 3;
     const ABOVE: RawFd = 64;
@@ -176,8 +175,8 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
         // Out of the way first: a number may be both a source and a target.
         let mut high = [-1; MOST];
         for (place, fd) in high.iter_mut().zip(&descriptors) {
-            // SAFETY: an open descriptor and plain numbers, as in the two calls below; this runs in a copy
-            // of one thread of possibly many, and makes system calls only.
+            // SAFETY: an open descriptor and plain numbers, as in the call below; this runs in a copy of one
+            // thread of possibly many, and makes system calls only.
             *place =
                 check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) }.into())?
                     as RawFd;
@@ -186,8 +185,7 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
             // SAFETY: see above.
             check(unsafe { libc::dup2(fd, FIRST + at as RawFd) }.into())?;
         }
-        // SAFETY: see above.
-        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+        Ok(())
     };
     // SAFETY: what runs before the program is the closure above.
     unsafe { command.pre_exec(give) };
@@ -198,6 +196,49 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<OwnedFd>) {
 pub(crate) fn leave_network() -> io::Result<()> {
     // SAFETY: a system call with a plain number; of this thread alone.
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into()).map(drop)
+}
+
+/// Has a program that is to be started end when the thread that starts it does.
+pub(crate) fn end_with_this_thread(command: &mut Command) {
+    let ask = || {
+        // SAFETY: a system call with plain numbers, in a copy of one thread.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+    };
+    // SAFETY: what runs before the program is the closure above.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// Gives this thread, and what it starts, a device that belongs to a user, in the place of one that the
+/// administrator alone may open: who else may open that one stays as it is. A file system of its own lies at
+/// `place` while it is made, and nobody else sees either.
+pub(crate) fn own_device(device: &Path, owner: u32, place: &Path) -> io::Result<()> {
+    let number = std::os::unix::fs::MetadataExt::rdev(&std::fs::metadata(device)?);
+    // SAFETY: a system call with a plain number; of this thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())?;
+    mount(
+        Path::new("/"),
+        Path::new("/"),
+        None,
+        libc::MS_SLAVE | libc::MS_REC,
+    )?;
+    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+    mount(Path::new("own"), place, Some(c"tmpfs"), flags)?;
+    let own = place.join("device");
+    make_node(&own, libc::S_IFCHR | 0o600, number)?;
+    std::os::unix::fs::chown(&own, Some(owner), Some(owner))?;
+    mount(&own, device, None, libc::MS_BIND)?;
+    let place = path(place)?;
+    // SAFETY: a system call with a string that outlives it.
+    check(unsafe { libc::umount2(place.as_ptr(), libc::MNT_DETACH) }.into()).map(drop)
+}
+
+/// Mounts something, with nothing more to say about it.
+fn mount(what: &Path, at: &Path, kind: Option<&CStr>, flags: libc::c_ulong) -> io::Result<()> {
+    let (what, at) = (path(what)?, path(at)?);
+    let kind = kind.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: a system call with strings that outlive it.
+    check(unsafe { libc::mount(what.as_ptr(), at.as_ptr(), kind, flags, std::ptr::null()) }.into())
+        .map(drop)
 }
 
 /// Has a program that is to be started use no huge pages: of each it might need a small part alone.
@@ -211,7 +252,7 @@ pub(crate) fn without_huge_pages(command: &mut Command) {
 }
 
 /// Sends all bytes, and the descriptors with the first of them.
-pub(super) fn send(
+pub(crate) fn send(
     socket: &UnixStream,
     bytes: &[u8],
     descriptors: &[BorrowedFd],

@@ -1,6 +1,6 @@
 //! Worlds as virtual machines of QEMU: a whole Linux each, on hosts that have no usable KVM too. How each
-//! part works stands at the top of its file: `monitor` (a QEMU process), `memory` (what machines share),
-//! `store` (what is kept), `world` (a machine that runs).
+//! part works stands at the top of its file: `monitor` (a QEMU process), `zygote` (what those are copies of),
+//! `memory` (what machines share), `store` (what is kept), `world` (a machine that runs).
 //!
 //! A machine's kernel and the root of its image are the same for all. What it writes stays in its memory,
 //! so its memory, its devices and its processors are all there is of it. Nobody writes into a picture: each
@@ -12,6 +12,7 @@ mod pool;
 mod probe;
 mod store;
 mod world;
+mod zygote;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -35,10 +36,11 @@ use crate::process::{AGENT, shell, sys};
 use crate::{Backend, Sandbox, Settings, guest, talk};
 
 use memory::Memory;
-use monitor::{Accelerator, Begin, Monitor, PROGRAM, Parts, Starter};
+use monitor::{Accelerator, Begin, Monitor, PROGRAM, Parts};
 use pool::{Mould, Pool, Ready};
 use store::{Store, Stored};
 use world::World;
+use zygote::Starter;
 
 /// Memory of a machine, in MiB: below it Linux and the interpreter have no room.
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 192..=1 << 18;
@@ -62,8 +64,8 @@ pub struct Qemu {
 pub(crate) struct Inner {
     hierarchies: Hierarchies,
     prefix: String,
-    /// The processor that machines have where it is translated.
-    translated: &'static str,
+    /// The processor of machines that are translated wherever they run.
+    translated: Option<&'static str>,
     starter: Starter,
     /// The monitor's version; none where there is no monitor.
     version: Option<String>,
@@ -91,14 +93,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Qemu {
-    /// Opens a folder, after removing what a killed program left there.
+    /// The processor of machines that are translated, as QEMU calls it.
+    pub const PROCESSOR: &str = monitor::PROCESSOR;
+
+    /// Opens a folder, after removing what a killed program left there. Machines run under KVM where that
+    /// runs one.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
-        Self::open_as(settings, monitor::PROCESSOR)
+        Self::with(settings, None)
     }
 
-    /// The same for machines with another processor, as QEMU calls it, where that is translated: `max` runs
-    /// machines itself.
+    /// The same for machines that are translated, with this processor, under any host: `max` runs machines itself.
     pub fn open_as(settings: &Settings, processor: &'static str) -> Result<Self, StoreError> {
+        Self::with(settings, Some(processor))
+    }
+
+    fn with(settings: &Settings, translated: Option<&'static str>) -> Result<Self, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, source };
         let folder = Folder::take(&settings.data, "qemu")?;
         let (data, prefix) = (folder.path.clone(), folder.prefix.clone());
@@ -135,8 +144,8 @@ impl Qemu {
         let inner = Inner {
             hierarchies,
             prefix,
-            translated: processor,
-            starter: Starter::new().map_err(io("starting a thread"))?,
+            translated,
+            starter: Starter::default(),
             version: version(),
             images: Images::new(images.clone(), shell::owner()),
             folder: images,
@@ -221,11 +230,6 @@ impl Qemu {
     }
 }
 
-/// How instructions of machines are executed here.
-fn accelerator() -> Accelerator {
-    probe::chosen().0
-}
-
 /// The version of the monitor on this host, as it says it.
 fn version() -> Option<String> {
     let said = Command::new(PROGRAM)
@@ -240,6 +244,12 @@ fn version() -> Option<String> {
 }
 
 impl Inner {
+    /// How instructions of machines are executed.
+    fn accelerator(&self) -> Accelerator {
+        self.translated
+            .map_or_else(|| probe::chosen().0, |_| Accelerator::Tcg)
+    }
+
     fn forget(&self, id: &str) {
         lock(&self.worlds).remove(id);
     }
@@ -262,8 +272,8 @@ impl Inner {
         let id = shell::fresh("world")?;
         let name = format!("{}-{id}", self.prefix);
         let parts = Parts {
-            accelerator: accelerator(),
-            translated: self.translated,
+            accelerator: self.accelerator(),
+            translated: self.translated.unwrap_or(monitor::PROCESSOR),
             vcpus,
             mib,
             memory,
@@ -295,15 +305,15 @@ impl Inner {
             snapshot,
             machine.to_owned(),
             version,
-            accelerator(),
+            self.accelerator(),
             self.processor(),
         )
     }
 
     /// The processor that machines see.
     fn processor(&self) -> String {
-        match accelerator() {
-            Accelerator::Tcg => self.translated.to_owned(),
+        match self.accelerator() {
+            Accelerator::Tcg => self.translated.unwrap_or(monitor::PROCESSOR).to_owned(),
             Accelerator::Kvm => {
                 let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
                 let name = text
@@ -504,11 +514,13 @@ impl Backend for Qemu {
         );
         say(
             "processor",
-            accelerator() == Accelerator::Kvm,
+            inner.accelerator() == Accelerator::Kvm,
             "machines run on the processor itself (KVM)".into(),
             &format!(
                 "machines run by translation (TCG), about twelve times slower: {}",
-                probe::chosen().1
+                inner
+                    .translated
+                    .map_or(probe::chosen().1.as_str(), |_| "as was asked for")
             ),
         );
         say(

@@ -1,23 +1,21 @@
 //! One QEMU process: how it is started, and the conversation with it (QMP, one JSON object a line).
 //!
 //! It finds everything that it needs as open descriptors, runs as a user of no one's in a control group of
-//! its own and without a network, starts no program, and ends with the thread that started it.
+//! its own and without a network, starts no program, and ends with this one (`zygote`).
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::memory::Memory;
+use super::zygote::{Copy, Starter};
 use crate::guest;
 use crate::process::cgroup::{Group, Hierarchies, Limits};
 use crate::process::shell::FIRST_USER;
@@ -85,7 +83,7 @@ pub(super) struct Parts<'a> {
 /// A running QEMU. It ends when this is dropped.
 pub(super) struct Monitor {
     pub(super) pid: i32,
-    child: Mutex<Child>,
+    process: Copy,
     qmp: Mutex<Qmp>,
     /// Where it writes the state of its devices: the same place in the same file that it has.
     state: File,
@@ -106,17 +104,17 @@ impl Monitor {
         parts: &Parts,
     ) -> io::Result<(Self, UnixStream)> {
         let group = hierarchies.create(name, limits(parts.mib, parts.vcpus))?;
-        let (child, ends) = match spawn(starter, parts) {
+        let (process, ends) = match spawn(starter, parts) {
             Ok(spawned) => spawned,
             Err(error) => {
                 let _ = group.remove();
                 return Err(error);
             }
         };
-        let pid = child.id() as i32;
+        let pid = process.pid;
         let monitor = Self {
             pid,
-            child: Mutex::new(child),
+            process,
             qmp: Mutex::new(Qmp::new(ends.qmp)),
             state: ends.state,
             said: guest::remember(ends.words),
@@ -157,9 +155,7 @@ impl Monitor {
 
     /// Ends it, and its machine with it.
     pub(super) fn end(&self) -> io::Result<()> {
-        let mut child = lock(&self.child);
-        child.kill()?;
-        child.wait()?;
+        self.process.end()?;
         self.group.remove()
     }
 }
@@ -179,7 +175,7 @@ struct Ends {
     words: io::PipeReader,
 }
 
-fn spawn(starter: &Starter, parts: &Parts) -> io::Result<(Child, Ends)> {
+fn spawn(starter: &Starter, parts: &Parts) -> io::Result<(Copy, Ends)> {
     let (qmp, their_qmp) = UnixStream::pair()?;
     let (line, their_line) = UnixStream::pair()?;
     let (words, their_words) = io::pipe()?;
@@ -187,51 +183,65 @@ fn spawn(starter: &Starter, parts: &Parts) -> io::Result<(Child, Ends)> {
     // The monitor takes a descriptor for writing alone, and for nothing else.
     let state = anonymous("worldline-devices")?;
     let state = File::options().write(true).open(path_of(&state))?;
-    let mut given: Vec<OwnedFd> = vec![
-        their_qmp.into(),
-        their_line.into(),
-        parts.memory.file().try_clone()?.into(),
-        parts.disk.try_clone()?.into(),
-        state.try_clone()?.into(),
+    let mut given = vec![
+        their_qmp.as_fd(),
+        their_line.as_fd(),
+        parts.memory.file().as_fd(),
+        parts.disk.as_fd(),
+        state.as_fd(),
     ];
     match &parts.begin {
-        Begin::Boot { kernel, root } => {
-            given.extend([kernel.try_clone()?.into(), root.try_clone()?.into()]);
-        }
-        Begin::From { devices, .. } => given.push(devices.try_clone()?.into()),
+        Begin::Boot { kernel, root } => given.extend([kernel.as_fd(), root.as_fd()]),
+        Begin::From { devices, .. } => given.push(devices.as_fd()),
     }
-    let mut command = Command::new(PROGRAM);
-    command
-        .args(arguments(parts))
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(their_words.try_clone()?)
-        .stderr(their_words);
-    as_nobody(&mut command, parts.accelerator);
-    sys::give(&mut command, given);
-    sys::without_huge_pages(&mut command);
+    given.push(their_words.as_fd());
+    let process = starter.start(&arguments(parts), &given, parts.accelerator)?;
     let ends = Ends {
         qmp,
         line,
         state,
         words,
     };
-    Ok((starter.start(command)?, ends))
+    Ok((process, ends))
 }
 
-/// Has a monitor run as a user of no one's, who may use KVM if it is to.
-pub(super) fn as_nobody(command: &mut Command, accelerator: Accelerator) {
+/// The device of KVM.
+pub(super) const DEVICE: &str = "/dev/kvm";
+
+/// Prepares a thread that starts monitors, if it may. Those that need no KVM find none.
+pub(super) fn set_apart(accelerator: Accelerator) {
     if !sys::is_root() {
         return;
     }
-    let device = fs::metadata("/dev/kvm").map_or(0, |about| about.gid());
-    let group = match accelerator {
-        Accelerator::Kvm if device != 0 => device,
-        _ => FIRST_USER,
-    };
-    command.uid(FIRST_USER).gid(group);
+    // What has no network of this host's can give none to a machine that breaks out into it.
+    if let Err(error) = sys::leave_network() {
+        tracing::warn!("monitors are in this host's network: {error}");
+    }
+    if accelerator == Accelerator::Kvm
+        && fs::metadata(DEVICE)
+            .is_ok_and(|device| !is_open_to_all(&device) && group(&device).is_none())
+        && let Err(error) = sys::own_device(Path::new(DEVICE), FIRST_USER, &std::env::temp_dir())
+    {
+        tracing::warn!("monitors cannot open {DEVICE}: {error}");
+    }
+}
+
+fn is_open_to_all(device: &Metadata) -> bool {
+    device.mode() & 0o006 == 0o006
+}
+
+/// The group that may use the device, if one that is not the administrator's may.
+fn group(device: &Metadata) -> Option<u32> {
+    (device.mode() & 0o060 == 0o060 && device.gid() != 0).then(|| device.gid())
+}
+
+/// The user and the group of no one's that a monitor has, if this program may choose. In the group it may use KVM
+/// if it is to, and one may.
+pub(super) fn nobody(accelerator: Accelerator) -> Option<(u32, u32)> {
+    let device = fs::metadata(DEVICE).ok();
+    let kvm = device.filter(|_| accelerator == Accelerator::Kvm);
+    let group = kvm.and_then(|device| group(&device)).unwrap_or(FIRST_USER);
+    sys::is_root().then_some((FIRST_USER, group))
 }
 
 fn limits(mib: u32, vcpus: u32) -> Limits {
@@ -242,7 +252,7 @@ fn limits(mib: u32, vcpus: u32) -> Limits {
     }
 }
 
-/// The arguments. Descriptors are numbered in the order in which they are given.
+/// The arguments, its own name first. Descriptors are numbered in the order in which they are given.
 fn arguments(parts: &Parts) -> Vec<String> {
     let (mib, vcpus) = (parts.mib, parts.vcpus);
     let (accelerator, processor) = match parts.accelerator {
@@ -262,7 +272,8 @@ fn arguments(parts: &Parts) -> Vec<String> {
         }
     };
     let mut all = vec![
-        "-machine".to_owned(),
+        PROGRAM.to_owned(),
+        "-machine".into(),
         "pc,usb=off,vmport=off,hpet=off,smbus=off,suppress-vmdesc=on,memory-backend=memory".into(),
         "-accel".into(),
         accelerator,
@@ -376,39 +387,5 @@ impl Qmp {
                 return Ok(value.take());
             }
         }
-    }
-}
-
-/// Starts programs on a thread that stays: they end with the thread that started them.
-pub(super) struct Starter(Mutex<Option<Sender<Order>>>);
-
-type Order = (Command, Sender<io::Result<Child>>);
-
-impl Starter {
-    pub(super) fn new() -> io::Result<Self> {
-        let (orders, taken): (Sender<Order>, Receiver<Order>) = channel();
-        let start = move || {
-            // What has no network of this host's can give none to a machine that breaks out into it.
-            if sys::is_root()
-                && let Err(error) = sys::leave_network()
-            {
-                tracing::warn!("monitors are in this host's network: {error}");
-            }
-            for (mut command, answer) in taken {
-                let _ = answer.send(command.spawn());
-            }
-        };
-        thread::Builder::new()
-            .name("monitors".into())
-            .spawn(start)?;
-        Ok(Self(Mutex::new(Some(orders))))
-    }
-
-    fn start(&self, command: Command) -> io::Result<Child> {
-        let (answer, started) = channel();
-        let gone = || io::Error::other("no program is started any more");
-        let orders = lock(&self.0).clone().ok_or_else(gone)?;
-        orders.send((command, answer)).map_err(|_| gone())?;
-        started.recv().map_err(|_| gone())?
     }
 }

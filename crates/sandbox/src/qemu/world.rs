@@ -395,9 +395,10 @@ impl Sandbox for World {
         let usage = self.monitor.group.usage();
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.monitor.pid))
             .unwrap_or_default();
+        // What it has in common with other monitors is shared out among them.
         let private = rollup
             .lines()
-            .find_map(|line| line.strip_prefix("Anonymous:"));
+            .find_map(|line| line.strip_prefix("Pss_Anon:"));
         let private = private.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         Stats {
             memory_bytes: usage.memory_bytes,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use worldline_sandbox::{
-    Backend, Cell, CreateError, ExecError, Process, Settings as ProcessSettings, Several, Spec,
+    Backend, Cell, CreateError, ExecError, Process, Report, Settings as ProcessSettings, Several,
+    Spec,
 };
 
 use crate::{Needs, Promise, Talk, folder, machine, open, small};
@@ -195,7 +196,7 @@ fn snapshots_survive_a_restart_and_a_journey() {
         let base = machine(&backend);
         base.say("poke 1 42");
         let snapshot = base.snapshot(Some("kept")).unwrap();
-        assert_eq!(snapshot.digest.len(), 64);
+        assert!(snapshot.digest.starts_with("sha256:"));
         assert!(backend.persist(&snapshot.id).unwrap().durable);
         backend.export(&snapshot.id, &mut archive).unwrap();
         snapshot.id
@@ -242,6 +243,15 @@ fn what_the_guest_lacks_is_refused_by_name() {
         ..small()
     });
     assert!(matches!(network, CreateError::Lacks(_)), "{network}");
+    let snapshot = machine.snapshot(None).unwrap();
+    let reaching = Spec {
+        network: Some(vec!["example.org".into()]),
+        ..small()
+    };
+    assert!(matches!(
+        backend.restore(&snapshot.id, &reaching),
+        Err(CreateError::Lacks(_))
+    ));
     for spec in [
         Spec {
             memory_mib: 1,
@@ -272,7 +282,10 @@ fn several_backends_share_one_set_of_verbs() {
         ..ProcessSettings::new(there.path())
     });
     let process = Arc::new(process.unwrap());
-    let all = Several::new(process, vec![Arc::new(open(here.path()))]);
+    let missing = Report::closed("qemu", "nobody installed it".into());
+    let all = Several::new(process, vec![Arc::new(open(here.path()))]).lacking(vec![missing]);
+    let told: Vec<_> = all.reports().iter().map(|one| one.backend).collect();
+    assert_eq!(told, ["process", "firecracker", "qemu"]);
     for named in ["firecracker:metal", "firecracker:"] {
         assert_eq!(all.image(Some(named)).unwrap(), "firecracker:metal");
     }

@@ -46,6 +46,11 @@ pub(crate) const PROMISES: &[Promise] = &[
         a_damaged_snapshot_is_refused,
     ),
     (
+        "a_snapshot_that_is_cut_off_under_a_branch_ends_that_branch_alone",
+        Needs::Nothing,
+        a_snapshot_that_is_cut_off_under_a_branch_ends_that_branch_alone,
+    ),
+    (
         "a_snapshot_of_another_processor_is_refused",
         Needs::Nothing,
         a_snapshot_of_another_processor_is_refused,
@@ -55,6 +60,7 @@ pub(crate) const PROMISES: &[Promise] = &[
         Needs::Jailer,
         a_jailer_that_refuses_is_told_and_leaves_nothing,
     ),
+    ("monitors_stand_ready", Needs::Nothing, monitors_stand_ready),
     (
         "machines_leave_nothing_behind",
         Needs::Nothing,
@@ -341,6 +347,35 @@ fn a_damaged_snapshot_is_refused() {
     }
 }
 
+fn a_snapshot_that_is_cut_off_under_a_branch_ends_that_branch_alone() {
+    let folder = folder();
+    let backend = open(folder.path());
+    let base = machine(&backend);
+    base.say("poke 1 11");
+    let [lost, kept] = [(); 2].map(|()| base.snapshot(None).unwrap());
+    let [its, other] = [&lost, &kept].map(|of| backend.restore(&of.id, &small()).unwrap());
+    let memory = folder
+        .path()
+        .join("snapshots")
+        .join(&lost.id)
+        .join("memory");
+    fs::set_permissions(&memory, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = fs::File::options().write(true).open(memory).unwrap();
+    file.set_len(4096).unwrap();
+    let error = its.hear("touch 16").unwrap_err();
+    assert!(!error.to_string().is_empty());
+    until("its end", || {
+        matches!(its.hear("true"), Err(ExecError::Gone(_)))
+    });
+    for world in [&base, &other] {
+        assert_eq!(world.say("peek 1"), "11", "{error}");
+    }
+    let refused = backend.restore(&lost.id, &small()).map(drop);
+    assert!(matches!(refused, Err(CreateError::Damaged { .. })));
+    drop((base, its, other, backend));
+    assert_eq!(left(folder.path(), &BTreeSet::new()), Vec::<String>::new());
+}
+
 fn a_snapshot_of_another_processor_is_refused() {
     let folder = folder();
     let id = {
@@ -386,16 +421,49 @@ fn a_jailer_that_refuses_is_told_and_leaves_nothing() {
     }
 }
 
+/// Machines of which two monitors stand ready.
+fn ready(data: &Path) -> Settings {
+    Settings {
+        pool: 2,
+        ..Settings::new(data, firecracker())
+    }
+}
+
+fn monitors_stand_ready() {
+    let folder = folder();
+    let data = folder.path();
+    let backend = Firecracker::open(ready(data)).unwrap();
+    until("a monitor that stands ready", || monitors(data).len() == 2);
+    let first = monitors(data);
+    let one = machine(&backend);
+    assert_eq!(one.say("count"), "1");
+    until("another in its place", || monitors(data).len() == 3);
+    one.destroy();
+    let left = monitors(data);
+    assert_eq!(left.len(), 2);
+    let of_first = left.iter().filter(|pid| first.contains(pid));
+    assert_eq!(of_first.count(), 1, "one of the first was taken");
+    // Those that were killed are nobody's machine.
+    left.into_iter().for_each(kill);
+    until("their end", || monitors(data).is_empty());
+    for _ in 0..3 {
+        assert_eq!(machine(&backend).say("count"), "1");
+    }
+    drop(backend);
+    assert_eq!(self::left(data, &BTreeSet::new()), Vec::<String>::new());
+}
+
 fn machines_leave_nothing_behind() {
     let folder = folder();
-    leave(folder.path(), open(folder.path()));
+    let backend = Firecracker::open(ready(folder.path()));
+    leave(folder.path(), backend.unwrap());
 }
 
 fn jailed_machines_leave_nothing_behind() {
     let folder = folder();
     let settings = Settings {
         jail: Some(jailer()),
-        ..Settings::new(folder.path(), firecracker())
+        ..ready(folder.path())
     };
     leave(folder.path(), Firecracker::open(settings).unwrap());
 }
@@ -427,12 +495,21 @@ pub(crate) fn is_victim() -> bool {
     std::env::var_os(VICTIM).is_some()
 }
 
-/// Makes machines, keeps one, says so, and waits for its end.
+/// How many machines of a folder have noted which process they are.
+fn noted(data: &Path) -> usize {
+    let all = fs::read_dir(data.join("machines")).unwrap().flatten();
+    let noted =
+        all.filter(|one| fs::metadata(one.path().join("process")).is_ok_and(|it| it.len() > 0));
+    noted.count()
+}
+
+/// Makes machines, keeps one, says so, and waits for its end. Two more stand ready.
 pub(crate) fn be_killed() -> ! {
     let folder = PathBuf::from(std::env::var_os(VICTIM).expect("a folder"));
-    let backend = open(&folder);
+    let backend = Firecracker::open(ready(&folder)).expect("a backend");
     let machines: Vec<_> = (0..2).map(|_| machine(&backend)).collect();
     machines[0].say("poke 1 7");
+    until("those that stand ready", || noted(&folder) == 4);
     println!(
         "ready {}",
         machines[0].snapshot(None).expect("a snapshot").id
@@ -462,7 +539,7 @@ fn machines_of_a_killed_program_are_ended_by_the_next() {
     victim.kill().unwrap();
     victim.wait().unwrap();
     let backend = open(folder.path());
-    assert_eq!(backend.reaped().machines, 2);
+    assert_eq!(backend.reaped().machines, 4);
     assert_eq!(left(folder.path(), &during), Vec::<String>::new());
     assert_eq!(backend.restore(&id, &small()).unwrap().say("peek 1"), "7");
 }

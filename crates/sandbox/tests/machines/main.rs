@@ -34,7 +34,9 @@ fn main() -> ExitCode {
     if faults::is_victim() {
         faults::be_killed();
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // What is ignored is what this host cannot run.
+    arguments.include_ignored = false;
     let lacks = if arguments.list { None } else { lacking() };
     if let Some(reason) = &lacks {
         eprintln!("IGNORED, all tests of machines: {reason}");

@@ -46,18 +46,20 @@ pub(crate) const PROMISES: &[Promise] = &[
     ),
 ];
 
-const WORD: &str = "GOT OUT";
+pub(crate) const WORD: &str = "GOT OUT";
 
-/// Begins each attempt.
-const TOOLS: &str = "import ctypes, os, socket, struct, subprocess, sys\n\
+/// Begins each attempt. Beside the word it prints which kernel it succeeded in, by the name of its boot.
+pub(crate) const TOOLS: &str = "import ctypes, os, socket, struct, subprocess, sys\n\
+    kernel = open('/proc/sys/kernel/random/boot_id').read().strip()\n\
     libc = ctypes.CDLL(None, use_errno=True)\n\
     def call(*a):\n    r = libc.syscall(*[ctypes.c_long(x) if isinstance(x, int) else x for x in a])\n    if r < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))\n    return r\n";
 
 /// A program that tries to get out. (`Popen.kill` believes that a child which a tracer has stopped has
 /// ended, and leaves it: whoever waits for its output then waits for ever.)
+#[derive(Clone)]
 pub(crate) struct Attempt {
     pub(crate) name: &'static str,
-    code: &'static str,
+    pub(crate) code: &'static str,
 }
 
 #[rustfmt::skip]
@@ -94,15 +96,21 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "restarting_the_machine_is_refused", code: "try: call(169, 0, 0, 0, 0)\nexcept OSError as e:\n    assert e.errno == 22" },
 ];
 
+/// Whether an attempt succeeded in this host's kernel.
+pub(crate) fn got_out(printed: &str) -> bool {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    printed.contains(&format!("{WORD} {}", boot.trim()))
+}
+
 impl Attempt {
-    fn program(&self) -> String {
+    pub(crate) fn program(&self) -> String {
         let indented: String = self
             .code
             .lines()
             .map(|line| format!("    {line}\n"))
             .collect();
         format!(
-            "{TOOLS}try:\n{indented}    print('{WORD}')\nexcept BaseException as error:\n    print('kept in:', repr(error))\n"
+            "{TOOLS}try:\n{indented}    print('{WORD}', kernel)\nexcept BaseException as error:\n    print('kept in:', repr(error))\n"
         )
     }
 
@@ -120,7 +128,7 @@ impl Attempt {
         }
         child
             .wait_with_output()
-            .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(WORD))
+            .is_ok_and(|output| got_out(&String::from_utf8_lossy(&output.stdout)))
     }
 
     /// Runs it in a world: in a cell, and in a program of its own.

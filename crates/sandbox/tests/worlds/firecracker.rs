@@ -1,29 +1,31 @@
 //! The same promises of virtual machines under Firecracker. Where the host's processor runs no Linux in a
 //! machine, the slow tests run them in a machine under QEMU, which translates a processor that does.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use worldline_sandbox::firecracker::{Firecracker, Settings, programs};
+use worldline_sandbox::firecracker::{Firecracker, JAILED, Jail, Settings, programs};
 use worldline_sandbox::image::DEFAULT;
-use worldline_sandbox::{Backend, Command, CreateError, Qemu, Sandbox, Spec};
+use worldline_sandbox::{Backend, CreateError, Spec};
 
-use crate::{Play, Promise, images, machines, world};
+use crate::outer::{Outer, PLACE};
+use crate::{Play, Promise, When, images, machines, world};
 
 /// Set where this program runs in a machine under QEMU.
-const INSIDE: &str = "WORLDLINE_INSIDE";
+pub(crate) const INSIDE: &str = "WORLDLINE_INSIDE";
 /// How long Linux may take to begin there: its processor is translated twice.
 const TWICE_TRANSLATED: Duration = Duration::from_secs(300);
 /// How long the promises that are tested there may take.
-const ALL: Duration = Duration::from_secs(1800);
-/// Where its files are there.
-const PLACE: &str = "/srv/inside";
+pub(crate) const ALL: Duration = Duration::from_secs(1800);
+/// Where machines are jailed there.
+const JAILS: &str = "/srv/jails";
 
 /// Promises that are tested where a processor is translated.
-const LEAN: [&str; 10] = [
+const LEAN: [&str; 24] = [
     "globals_persist_from_cell_to_cell",
     "an_error_has_its_traceback",
     "folder_and_environment_persist_from_line_to_line",
@@ -34,19 +36,36 @@ const LEAN: [&str; 10] = [
     "the_wall_clock_of_a_branch_is_right",
     "a_snapshot_in_mid_cell_goes_on_in_its_branch",
     "a_kept_machine_travels_and_goes_on_beside_its_branches",
+    "a_machine_that_is_kept_while_it_is_paused_goes_on",
+    "absurd_sizes_are_refused",
+    "a_command_has_arguments_an_input_and_an_exit_code",
+    "a_snapshot_never_changes",
+    "a_world_has_no_network_by_default",
+    "a_listed_name_is_reached",
+    "nothing_but_listed_names_is_reached",
+    "a_branch_reaches_what_its_snapshot_did",
+    "a_list_that_cannot_be_read_is_refused",
+    "three_branches_work_side_by_side",
+    "a_killed_monitor_ends_its_machine_alone",
+    "a_guest_that_panics_says_why",
+    "connections_into_a_machine_are_closed_in_its_branch_and_said",
+    "linux_runs_in_a_jail",
 ];
 
 /// What is tested of machines under either monitor.
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 8] = [
     "three_branches_work_side_by_side",
     "a_killed_monitor_ends_its_machine_alone",
     "a_guest_that_panics_says_why",
     "connections_into_a_machine_are_closed_in_its_branch_and_said",
     "files_fill_a_machine_s_own_disk",
+    "attempts_end_at_the_machine_s_wall",
+    "marks_that_a_machine_leaves_are_its_own",
+    "garbage_for_a_machine_s_devices_hurts_it_alone",
 ];
 
 /// What is tested of these machines alone.
-const PROMISES: [Promise; 2] = [
+const PROMISES: [Promise; 3] = [
     (
         "a_kept_machine_travels_and_goes_on_beside_its_branches",
         a_kept_machine_travels_and_goes_on_beside_its_branches,
@@ -55,6 +74,7 @@ const PROMISES: [Promise; 2] = [
         "a_machine_that_is_kept_while_it_is_paused_goes_on",
         a_machine_that_is_kept_while_it_is_paused_goes_on,
     ),
+    ("linux_runs_in_a_jail", linux_runs_in_a_jail),
 ];
 
 /// Whether this program runs in a machine under QEMU.
@@ -110,7 +130,6 @@ pub(crate) fn trials(all: &[Promise], arguments: &Arguments) -> Vec<Trial> {
     let promises: Vec<&Promise> = all
         .iter()
         .filter(|(name, _)| !machines::OTHERS.iter().any(|(other, _)| other == name))
-        .filter(|(name, _)| !machines::WAY_OUT.contains(name))
         .chain(shared)
         .chain(&PROMISES)
         .collect();
@@ -132,17 +151,21 @@ pub(crate) fn trials(all: &[Promise], arguments: &Arguments) -> Vec<Trial> {
         .into_iter()
         .map(|&(name, promise)| {
             let runs = lacks.is_none() && (!inside || LEAN.contains(&name));
-            crate::trial(&format!("firecracker/{name}"), !runs, move || {
-                if runs {
-                    alone(promise);
-                }
-            })
+            crate::trial(
+                &format!("firecracker/{name}"),
+                When::here(runs),
+                move || {
+                    if runs {
+                        alone(promise);
+                    }
+                },
+            )
         })
         .collect();
     if !inside {
         trials.push(crate::trial(
             "inside/linux_under_firecracker_keeps_the_promises",
-            true,
+            When::Slow,
             linux_under_firecracker_keeps_the_promises,
         ));
     }
@@ -193,103 +216,71 @@ fn a_machine_that_is_kept_while_it_is_paused_goes_on(backend: &dyn Backend) {
     assert_eq!(branch.value("x"), "1");
 }
 
-/// Runs this program in a machine whose processor can run machines, because QEMU translates one that can.
-fn linux_under_firecracker_keeps_the_promises() {
-    const SIZES: Spec = Spec {
-        image: None,
-        memory_mib: 4096,
-        vcpus: 1,
-        disk_mib: 2048,
-        seed: None,
-        network: None,
+fn linux_runs_in_a_jail(_: &dyn Backend) {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let (program, jailer) = programs().expect("Firecracker");
+    let Some(jailer) = jailer.filter(|_| is_root) else {
+        return eprintln!("IGNORED: there is no jailer, or nobody who may use it");
     };
-    let Some((program, _)) = programs() else {
-        return eprintln!("IGNORED: there is no Firecracker");
+    let folder = match is_inside() {
+        true => tempfile::tempdir_in(JAILS).unwrap(),
+        false => tempfile::tempdir().unwrap(),
     };
-    let folder = tempfile::tempdir().unwrap();
-    let settings = machines::settings(folder.path().into());
-    let qemu = Qemu::open_as(&settings, "max").unwrap();
-    let report = qemu.report().capabilities;
-    if report
-        .iter()
-        .any(|one| one.name == "processor" && one.present)
-    {
-        return eprintln!("IGNORED: this host's own processor runs machines, and tests these");
-    }
-    let outer = qemu.boot(&SIZES).unwrap();
-    furnish(&*outer, &qemu, program);
-    let tests = Command {
-        argv: [
-            "/srv/inside/tests",
-            "firecracker/",
-            "--test-threads=1",
-            "--nocapture",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        environment: [
-            (INSIDE, "1"),
-            ("WORLDLINE_FIRECRACKER", "/srv/inside/firecracker"),
-            ("XDG_CACHE_HOME", "/srv/inside/cache"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec(),
-        timeout: Some(ALL),
-        ..Command::default()
-    };
-    let mut said = String::new();
-    let code = outer.exec(&tests, &mut |_, bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        eprint!("{text}");
-        said.push_str(&text);
+    let backend = Firecracker::open(Settings {
+        images: Some(images()),
+        default_image: DEFAULT.into(),
+        jail: Some(Jail::new(jailer)),
+        pool: 1,
+        ..Settings::new(folder.path(), program)
     });
-    assert_eq!(code.unwrap(), 0, "{said}");
-    let passed = format!("{} passed", LEAN.len());
-    assert!(said.contains(&passed), "not {passed}: {said}");
+    let backend = backend.unwrap();
+    let base = world(&backend);
+    base.value("import pandas as pd; data = pd.DataFrame({'x': range(10)})");
+    let snapshot = base.snapshot(Some("pre-event")).unwrap();
+    let branches = backend.branch(&snapshot.id, 2, &Spec::default()).unwrap();
+    for (at, branch) in branches.iter().enumerate() {
+        let sum = branch.value(&format!("data['x'] += {at}; int(data['x'].sum())"));
+        assert_eq!(sum, (45 + 10 * at).to_string());
+        assert_eq!(user_of(branch.id()), Some(JAILED));
+    }
+    assert_eq!(base.value("int(data['x'].sum())"), "45");
+    drop((base, branches, backend));
+    let left = fs::read_dir(folder.path().join("jails/firecracker")).unwrap();
+    assert_eq!(left.count(), 0);
 }
 
-/// Brings what the tests need into a machine, and has it run machines. The image is its own disk.
-fn furnish(outer: &dyn Sandbox, qemu: &Qemu, program: PathBuf) {
-    let image = qemu.images().find(DEFAULT).unwrap();
-    let made = qemu.images().machine(&image).unwrap();
-    let bring = |from: PathBuf, to: &str| {
-        let bytes = std::fs::read(&from).unwrap();
-        let mode = std::fs::metadata(&from).unwrap().permissions().mode();
-        outer.write(&format!("{PLACE}/{to}"), mode, &bytes).unwrap();
+/// The user that a world's monitor runs as.
+fn user_of(id: &str) -> Option<u32> {
+    let mut all = fs::read_dir("/proc").unwrap().flatten();
+    let monitor = all.find(|process| {
+        let said = fs::read_to_string(process.path().join("cmdline"));
+        said.is_ok_and(|said| said.contains(id))
+    });
+    Some(monitor?.metadata().ok()?.uid())
+}
+
+/// Runs this program in a machine whose processor can run machines, because QEMU translates one that can.
+fn linux_under_firecracker_keeps_the_promises() {
+    let Some((program, jailer)) = programs() else {
+        return eprintln!("IGNORED: there is no Firecracker");
     };
-    let folder = |of: &std::path::Path| {
-        let name = of.file_name().unwrap().to_string_lossy().into_owned();
-        format!("cache/worldline/images/{name}")
+    let outer = match Outer::begin(images()) {
+        Ok(outer) => outer,
+        Err(why) => return eprintln!("IGNORED: {why}"),
     };
-    let kernel = folder(made.kernel.parent().unwrap());
-    let disk = made.disk.parent().unwrap();
-    let there = folder(disk);
-    outer.line(&format!(
-        "mkdir -p {PLACE}/kvm {PLACE}/{kernel}/pci {PLACE}/{kernel}/mmio {PLACE}/{kernel}/kvm {PLACE}/{there}/root && \
-         ln -s /dev/vda {PLACE}/{there}/{}",
-        made.disk.file_name().unwrap().to_string_lossy()
+    outer.bring(&program, "firecracker");
+    if let Some(jailer) = jailer {
+        outer.bring(&jailer, "jailer");
+    }
+    // A jail has devices, which this machine's own disk lets nobody open.
+    outer.line(&format!("mkdir {JAILS}"));
+    outer.mount("tmpfs", JAILS, "mode=755");
+    outer.bring(&std::env::current_exe().unwrap(), "tests");
+    let said = outer.line(&format!(
+        "{INSIDE}=1 WORLDLINE_FIRECRACKER=./firecracker \
+         timeout {} ./tests firecracker/ --test-threads=1 --nocapture",
+        ALL.as_secs()
     ));
-    bring(disk.join("image.json"), &format!("{there}/image.json"));
-    bring(made.kernel.clone(), &format!("{kernel}/vmlinux"));
-    for module in made.mmio {
-        let name = module.file_name().unwrap().to_string_lossy().into_owned();
-        bring(module, &format!("{kernel}/mmio/{name}"));
-    }
-    for module in made.kvm {
-        let name = module.file_name().unwrap().to_string_lossy().into_owned();
-        bring(module, &format!("kvm/{name}"));
-    }
-    bring(program, "firecracker");
-    bring(std::env::current_exe().unwrap(), "tests");
-    outer.value(
-        "import ctypes, glob, os\n\
-         for name in sorted(glob.glob('/srv/inside/kvm/*')):\n    \
-             ctypes.CDLL(None).syscall(313, os.open(name, os.O_RDONLY), b'', 0)",
-    );
-    assert_eq!(
-        outer.line("ls /dev/kvm").1,
-        "/dev/kvm\n",
-        "{:?}",
-        outer.line("dmesg | tail")
-    );
+    let passed = format!("{} passed", LEAN.len());
+    assert!(said.contains(&passed), "not {passed}: {said}");
 }

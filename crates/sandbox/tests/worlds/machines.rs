@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Outside, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Arguments, Trial};
 use worldline_sandbox::image::DEFAULT;
 use worldline_sandbox::{
     Backend, Cell, Command, CreateError, ExecError, FileError, ImageError, Process, Qemu, Sandbox,
     Settings, Spec, StoreError,
 };
 
-use crate::{Play, Promise, images, quiet, world};
+use crate::outer::Outer;
+use crate::{Play, Promise, When, firecracker, images, quiet, walls, world};
 
 /// The promises that are tested each time.
-const LEAN: [&str; 11] = [
+const LEAN: [&str; 13] = [
     "globals_persist_from_cell_to_cell",
     "an_error_has_its_traceback",
     "folder_and_environment_persist_from_line_to_line",
@@ -30,22 +31,19 @@ const LEAN: [&str; 11] = [
     "a_snapshot_in_mid_cell_goes_on_in_its_branch",
     "three_branches_work_side_by_side",
     "a_killed_monitor_ends_its_machine_alone",
+    "attempts_end_at_the_machine_s_wall",
+    "marks_that_a_machine_leaves_are_its_own",
 ];
 
-/// Promises of a way out, which not every machine has.
-pub(crate) const WAY_OUT: [&str; 4] = [
-    "a_listed_name_is_reached",
-    "nothing_but_listed_names_is_reached",
-    "a_branch_reaches_what_its_snapshot_did",
-    "a_list_that_cannot_be_read_is_refused",
+/// Those of them that are tested in a machine that has KVM, where each takes minutes.
+const INSIDE: [&str; 3] = [
+    "globals_persist_from_cell_to_cell",
+    "files_go_in_and_out",
+    "a_snapshot_in_mid_cell_goes_on_in_its_branch",
 ];
 
 /// Promises of the other backend alone, and why.
-pub(crate) const OTHERS: [(&str, &str); 22] = [
-    (
-        "files_go_by_sftp",
-        "a machine's user 0 may write where a process may not; files are tested by other means",
-    ),
+pub(crate) const OTHERS: [(&str, &str); 21] = [
     (
         "a_reboot_keeps_the_disk_alone",
         "a machine's disk is in its memory: refused by name",
@@ -68,7 +66,7 @@ pub(crate) const OTHERS: [(&str, &str); 22] = [
     ),
     (
         "the_fiftieth_generation_is_as_fast_as_the_first",
-        "each of the fifty is a whole memory on the disk; eight are tested below",
+        "each of the fifty is a whole memory; four are tested below",
     ),
     (
         "registers_that_a_branch_would_lose_are_not_granted",
@@ -116,11 +114,11 @@ pub(crate) const OTHERS: [(&str, &str); 22] = [
     ),
     (
         "a_half_written_snapshot_is_no_snapshot",
-        "it opens the other backend",
+        "it opens the other backend; tested below",
     ),
     (
         "a_damaged_manifest_is_named_and_the_others_are_kept",
-        "it opens the other backend",
+        "it opens the other backend; tested below",
     ),
     (
         "an_agent_killed_from_outside_ends_its_world_alone",
@@ -128,12 +126,12 @@ pub(crate) const OTHERS: [(&str, &str); 22] = [
     ),
     (
         "a_branch_that_fails_leaves_nothing",
-        "it opens the other backend",
+        "it opens the other backend; tested below",
     ),
 ];
 
 /// What machines have beside the others.
-pub(crate) const PROMISES: [Promise; 14] = [
+pub(crate) const PROMISES: [Promise; 21] = [
     (
         "three_branches_work_side_by_side",
         three_branches_work_side_by_side,
@@ -141,6 +139,10 @@ pub(crate) const PROMISES: [Promise; 14] = [
     (
         "a_killed_monitor_ends_its_machine_alone",
         a_killed_monitor_ends_its_machine_alone,
+    ),
+    (
+        "machines_begin_again_after_the_process_they_are_copies_of_was_killed",
+        machines_begin_again_after_the_process_they_are_copies_of_was_killed,
     ),
     (
         "a_machine_travels_and_a_changed_one_is_refused",
@@ -181,6 +183,30 @@ pub(crate) const PROMISES: [Promise; 14] = [
         "what_no_machine_begins_from_is_taken_back",
         what_no_machine_begins_from_is_taken_back,
     ),
+    (
+        "attempts_end_at_the_machine_s_wall",
+        walls::attempts_end_at_the_machine_s_wall,
+    ),
+    (
+        "marks_that_a_machine_leaves_are_its_own",
+        walls::marks_that_a_machine_leaves_are_its_own,
+    ),
+    (
+        "garbage_for_a_machine_s_devices_hurts_it_alone",
+        walls::garbage_for_a_machine_s_devices_hurts_it_alone,
+    ),
+    (
+        "four_generations_hold_all_that_was_before",
+        four_generations_hold_all_that_was_before,
+    ),
+    (
+        "what_is_half_kept_is_gone_and_what_is_damaged_is_named",
+        what_is_half_kept_is_gone_and_what_is_damaged_is_named,
+    ),
+    (
+        "a_branch_that_cannot_be_made_leaves_no_machine",
+        a_branch_that_cannot_be_made_leaves_no_machine,
+    ),
 ];
 
 pub(crate) fn settings(data: PathBuf) -> Settings {
@@ -190,9 +216,9 @@ pub(crate) fn settings(data: PathBuf) -> Settings {
     }
 }
 
-/// A backend over a folder. Its machines begin where the first one on this host stood.
+/// A backend over a folder, whose machines are translated. They begin where the first one on this host stood.
 fn open(data: PathBuf) -> Qemu {
-    Qemu::open(&settings(data)).unwrap()
+    Qemu::open_as(&settings(data), Qemu::PROCESSOR).unwrap()
 }
 
 /// Makes what machines begin with; says what this host lacks for it. A package that its mirror has no more
@@ -245,14 +271,124 @@ pub(crate) fn trials(all: &[Promise], process: Option<&Process>) -> Vec<Trial> {
         .filter(here)
         .chain(&PROMISES)
         .map(|&(name, promise)| {
-            let lean = LEAN.contains(&name);
-            crate::trial(&format!("qemu/{name}"), !runs || !lean, move || {
+            let when = match LEAN.contains(&name) {
+                false if runs => When::Slow,
+                _ => When::here(runs),
+            };
+            crate::trial(&format!("qemu/{name}"), when, move || {
                 if runs {
                     alone(promise);
                 }
             })
         })
         .collect()
+}
+
+/// Why no machine runs under KVM here.
+fn lacking_kvm() -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Qemu::open(&settings(folder.path().into())).unwrap();
+    if backend.images().find(DEFAULT).is_err() {
+        return Some("there is no image".into());
+    }
+    let all = backend.report().capabilities;
+    let needed = ["monitor", "kernel", "processor"];
+    all.into_iter()
+        .find(|one| needed.contains(&one.name) && !one.present)
+        .map(|one| one.note)
+}
+
+/// The promises that are tested each time, under KVM, and the run of them in a machine that has it, as far as a run
+/// asks for them.
+pub(crate) fn under_kvm(all: &[Promise], arguments: &Arguments) -> Vec<Trial> {
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    let lean = || {
+        let promises = all.iter().chain(&PROMISES);
+        let tested = if firecracker::is_inside() {
+            &INSIDE[..]
+        } else {
+            &LEAN
+        };
+        promises.filter(|(name, _)| tested.contains(name))
+    };
+    let asked = lean().any(|(name, _)| format!("kvm/{name}").contains(filter));
+    let lacks = (!arguments.list && asked).then(lacking_kvm);
+    if let Some(Some(lacks)) = &lacks {
+        eprintln!("IGNORED, all tests of machines under QEMU with KVM: {lacks}");
+    }
+    let runs = matches!(lacks, Some(None));
+    let mut trials: Vec<Trial> = lean()
+        .map(|&(name, promise)| {
+            crate::trial(&format!("kvm/{name}"), When::here(runs), move || {
+                if runs {
+                    let folder = tempfile::tempdir().unwrap();
+                    promise(&Qemu::open(&settings(folder.path().into())).unwrap());
+                }
+            })
+        })
+        .collect();
+    if !firecracker::is_inside() {
+        trials.push(crate::trial(
+            "inside/qemu_with_kvm_keeps_the_promises",
+            When::Slow,
+            qemu_with_kvm_keeps_the_promises,
+        ));
+    }
+    trials
+}
+
+/// What QEMU reads beside its libraries.
+const FIRMWARE: [&str; 4] = [
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/qemu/pvh.bin",
+    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/qemu/kvmvapic.bin",
+];
+
+fn qemu_with_kvm_keeps_the_promises() {
+    let find = ["-c", "command -v qemu-system-x86_64"];
+    let Some(program) = said(Outside::new("sh").args(find))
+        .lines()
+        .next()
+        .map(PathBuf::from)
+    else {
+        return eprintln!("IGNORED: there is no QEMU");
+    };
+    // As `NAME => PLACE (ADDRESS)`, or the loader's place alone.
+    let libraries = said(Outside::new("ldd").arg(&program));
+    let libraries = libraries.split_whitespace().map(Path::new);
+    let firmware = FIRMWARE.iter().map(Path::new);
+    let all = libraries.chain(firmware).chain([program.as_path()]);
+    let all: Vec<&Path> = all.filter(|file| file.is_absolute()).collect();
+    let outer = match Outer::begin(images()) {
+        Ok(outer) => outer,
+        Err(why) => return eprintln!("IGNORED: {why}"),
+    };
+    for file in all {
+        let place = file.to_string_lossy();
+        if outer.line(&format!("test -e {place} || echo lacks")) == "lacks\n" {
+            outer.line(&format!("mkdir -p $(dirname {place})"));
+            outer.bring(file, &place);
+        }
+    }
+    // This monitor takes a file for a disk, and nothing else.
+    outer.line(
+        "for disk in cache/worldline/images/*/disk*; do cat $disk > copy && mv copy $disk; done",
+    );
+    outer.bring(&std::env::current_exe().unwrap(), "tests");
+    let said = outer.line(&format!(
+        "{}=1 timeout {} ./tests kvm/ --test-threads=1 --nocapture",
+        firecracker::INSIDE,
+        firecracker::ALL.as_secs()
+    ));
+    let passed = format!("{} passed", INSIDE.len());
+    assert!(said.contains(&passed), "not {passed}: {said}");
+}
+
+/// What a program of this host says.
+fn said(program: &mut Outside) -> String {
+    let output = program.stdin(Stdio::null()).output();
+    String::from_utf8_lossy(&output.map(|it| it.stdout).unwrap_or_default()).into_owned()
 }
 
 fn three_branches_work_side_by_side(backend: &dyn Backend) {
@@ -301,6 +437,26 @@ fn a_killed_monitor_ends_its_machine_alone(backend: &dyn Backend) {
     assert_eq!(other.value("1 + 1"), "2");
     one.destroy();
     assert!(monitors(one.id()).is_empty());
+}
+
+fn machines_begin_again_after_the_process_they_are_copies_of_was_killed(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = open(folder.path().into());
+    let one = world(&backend);
+    let [monitor] = &monitors(one.id())[..] else {
+        return eprintln!("IGNORED: this host has no control groups to find the monitor by");
+    };
+    let status = fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let killed = Outside::new("kill")
+        .args(["-9", parent.unwrap().trim()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert!(one.run(&Cell::new("1"), &mut quiet).is_err());
+    assert_eq!(world(&backend).value("1 + 1"), "2");
+    one.destroy();
+    assert!(monitors(one.id()).is_empty());
+    assert_eq!(groups(one.id()), Vec::<PathBuf>::new());
 }
 
 fn a_machine_travels_and_a_changed_one_is_refused(backend: &dyn Backend) {
@@ -507,7 +663,7 @@ fn a_killed_program_leaves_no_machine(_: &dyn Backend) {
     assert_eq!(world.value("x"), "7");
 }
 
-/// The control groups of a world.
+/// The control groups of a world, or of all of a folder.
 fn groups(id: &str) -> Vec<PathBuf> {
     let roots = ["unified", "memory", "pids", "cpu", "freezer", ""];
     let parents = roots.map(|root| PathBuf::from("/sys/fs/cgroup").join(root).join("worldline"));
@@ -517,7 +673,7 @@ fn groups(id: &str) -> Vec<PathBuf> {
     all.flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.is_dir() && path.to_string_lossy().ends_with(id))
+        .filter(|path| path.is_dir() && path.to_string_lossy().contains(id))
         .collect()
 }
 
@@ -576,6 +732,71 @@ fn a_snapshot_that_is_cut_off_hurts_no_branch(_: &dyn Backend) {
     for branch in [&before, &after, &base] {
         assert_eq!(branch.value("sum(x) + len(pandas.__name__)"), "326400006");
     }
+}
+
+fn four_generations_hold_all_that_was_before(backend: &dyn Backend) {
+    let mut machine = world(backend);
+    machine.value("n = 0");
+    for generation in 1..=4 {
+        let snapshot = machine.snapshot(None).unwrap();
+        machine = backend.restore(&snapshot.id, &Spec::default()).unwrap();
+        let step = "n += 1; _ = open('/tmp/g', 'a').write('x'); n, len(open('/tmp/g').read())";
+        assert_eq!(machine.value(step), format!("({generation}, {generation})"));
+    }
+}
+
+fn what_is_half_kept_is_gone_and_what_is_damaged_is_named(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("snapshots");
+    let [good, bad] = {
+        let backend = open(folder.path().into());
+        let base = world(&backend);
+        [(); 2].map(|()| {
+            let id = base.snapshot(None).unwrap().id;
+            backend.persist(&id).unwrap().id
+        })
+    };
+    let half = kept.join("snapshot-half");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("memory"), "x").unwrap();
+    let manifest = kept.join(&bad).join("manifest.json");
+    fs::write(&manifest, "{\"version\": 99").unwrap();
+    let backend = open(folder.path().into());
+    let problems = &backend.reaped().problems;
+    assert!(problems[0].contains(&bad), "{problems:?}");
+    assert!(!half.exists() && manifest.exists());
+    let known: Vec<String> = backend.snapshots().into_iter().map(|one| one.id).collect();
+    assert_eq!(known, [good]);
+    assert!(backend.restore("snapshot-half", &Spec::default()).is_err());
+}
+
+fn a_branch_that_cannot_be_made_leaves_no_machine(_: &dyn Backend) {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, snapshot, backend) = {
+        let first = open(folder.path().into());
+        let snapshot = world(&first).snapshot(None).unwrap().id;
+        first.persist(&snapshot).unwrap();
+        drop(first);
+        let backend = open(folder.path().into());
+        (world(&backend), snapshot, backend)
+    };
+    let devices = folder
+        .path()
+        .join("snapshots")
+        .join(&snapshot)
+        .join("devices");
+    fs::write(devices, "of no machine").unwrap();
+    assert!(backend.branch(&snapshot, 3, &Spec::default()).is_err());
+    assert_eq!(base.value("1 + 1"), "2");
+    let Some(group) = groups(base.id()).pop() else {
+        return eprintln!("IGNORED in part: this host has no control groups to find monitors by");
+    };
+    // The groups of all machines of a folder begin with the same word.
+    let name = group.file_name().unwrap().to_string_lossy().into_owned();
+    let folder = name.strip_suffix(base.id()).unwrap();
+    drop((base, backend));
+    assert_eq!(groups(folder), Vec::<PathBuf>::new());
+    assert!(monitors(folder).is_empty());
 }
 
 fn branches_never_meet_and_have_no_network(backend: &dyn Backend) {
@@ -680,7 +901,9 @@ fn the_monitor_is_confined(monitor: &str) {
         fs::read_to_string(at("environ"))
             .unwrap()
             .split('\0')
-            .filter(|one| !one.is_empty() && !one.starts_with("PATH="))
+            .filter(|one| !one.is_empty()
+                && !one.starts_with("PATH=")
+                && *one != "LD_PRELOAD=/proc/self/fd/4")
             .count(),
         0
     );

@@ -8,8 +8,10 @@ mod faults;
 mod firecracker;
 mod machines;
 mod network;
+mod outer;
 mod shell;
 mod snapshots;
+mod walls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,20 +47,34 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None, "", &arguments)).exit_code();
+        let trials = trials(None, "", &arguments);
+        return run(arguments, trials);
     }
     if firecracker::is_inside() {
-        let trials = firecracker::trials(&promises(), &arguments);
-        return libtest_mimic::run(&arguments, trials).exit_code();
+        let mut trials = firecracker::trials(&promises(), &arguments);
+        trials.extend(machines::under_kvm(&promises(), &arguments));
+        return run(arguments, trials);
     }
     let folder = tempfile::tempdir().expect("a folder");
     let (backend, reason) = match open(folder.path().into()) {
         Ok(process) => (Some(Arc::new(process)), String::new()),
         Err(reason) => (None, reason),
     };
-    let outcome = libtest_mimic::run(&arguments, trials(backend.clone(), &reason, &arguments));
+    let trials = trials(backend.clone(), &reason, &arguments);
+    let outcome = run(arguments, trials);
     drop(backend);
-    outcome.exit_code()
+    outcome
+}
+
+/// Runs the tests. Where the slow ones are asked for too, what this host cannot run stays ignored.
+fn run(mut arguments: Arguments, trials: Vec<Trial>) -> ExitCode {
+    let slow = std::mem::take(&mut arguments.include_ignored);
+    let ignored = |trial: &Trial| trial.kind() == NOT_HERE || !slow && trial.has_ignored_flag();
+    let trials = trials.into_iter().map(|trial| {
+        let ignored = ignored(&trial);
+        trial.with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 fn trials(backend: Option<Arc<Process>>, reason: &str, arguments: &Arguments) -> Vec<Trial> {
@@ -67,6 +83,7 @@ fn trials(backend: Option<Arc<Process>>, reason: &str, arguments: &Arguments) ->
     }
     let promises = promises();
     let mut machines = machines::trials(&promises, backend.as_deref());
+    machines.extend(machines::under_kvm(&promises, arguments));
     machines.extend(firecracker::trials(&promises, arguments));
     let mut trials: Vec<Trial> = promises
         .into_iter()
@@ -78,7 +95,8 @@ fn trials(backend: Option<Arc<Process>>, reason: &str, arguments: &Arguments) ->
             if let Some(lacks) = &lacks {
                 eprintln!("IGNORED {name}: {lacks}");
             }
-            trial(name, backend.is_none() || lacks.is_some(), move || {
+            let when = When::here(backend.is_some() && lacks.is_none());
+            trial(name, when, move || {
                 if let Some(backend) = here {
                     promise(&*backend);
                 }
@@ -95,16 +113,14 @@ fn trials(backend: Option<Arc<Process>>, reason: &str, arguments: &Arguments) ->
             );
         }
         let here = backend.clone();
-        trials.push(trial(
-            attempt.name,
-            backend.is_none() || !control,
-            move || {
-                if let Some(backend) = here {
-                    attempt.fails_inside(&*backend);
-                }
-            },
-        ));
+        let when = When::here(backend.is_some() && control);
+        trials.push(trial(attempt.name, when, move || {
+            if let Some(backend) = here {
+                attempt.fails_inside(&*backend);
+            }
+        }));
     }
+    trials.push(walls::control());
     trials.extend(machines);
     trials
 }
@@ -132,7 +148,25 @@ fn lacking(backend: &dyn Backend, name: &str) -> Option<String> {
         .map(|one| one.note)
 }
 
-pub(crate) fn trial(name: &str, ignored: bool, run: impl FnOnce() + Send + 'static) -> Trial {
+/// When a test runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Always,
+    Slow,
+    /// Not on this host.
+    Never,
+}
+
+impl When {
+    pub(crate) fn here(can: bool) -> Self {
+        if can { Self::Always } else { Self::Never }
+    }
+}
+
+/// Marks tests that this host cannot run.
+const NOT_HERE: &str = "not here";
+
+pub(crate) fn trial(name: &str, when: When, run: impl FnOnce() + Send + 'static) -> Trial {
     let run = || {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -142,7 +176,10 @@ pub(crate) fn trial(name: &str, ignored: bool, run: impl FnOnce() + Send + 'stat
             )
         })
     };
-    Trial::test(name, run).with_ignored_flag(ignored)
+    let kind = if when == When::Never { NOT_HERE } else { "" };
+    Trial::test(name, run)
+        .with_kind(kind)
+        .with_ignored_flag(when != When::Always)
 }
 
 /// The folder of images that tests share with the command.
