@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { picture, startArcade, startBrowser } from './arcade.mjs';
-import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
+import { button, choose, frame, insertQuarter, quit, untilFrame, untilFrameOrEnd, untilKept } from './player.mjs';
 
 const PATIENCE_MS = 60_000;
 /** After a power cut both chains catch up before they settle. */
@@ -49,10 +49,9 @@ async function playAlone(page) {
   await untilFrame(page, 60);
 }
 
-async function quit(page, patience = PATIENCE_MS) {
-  await button(page, 'Quit').click();
-  await page.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
-  await page.getByRole('link', { name: 'Watch the replay' }).waitFor({ timeout: patience });
+async function finish(page, patience = PATIENCE_MS) {
+  await quit(page);
+  await untilKept(page, patience);
 }
 
 test('a world is forked, the fork is played, and retired for its rent', async () => {
@@ -74,7 +73,7 @@ test('a world is forked, the fork is played, and retired for its rent', async ()
   await page.getByRole('radio', { name: /Random/ }).check({ force: true });
   await button(page, 'Insert quarter').click();
   await playAlone(page);
-  await quit(page);
+  await finish(page);
 
   const before = await holds(page);
   await page.goto(`${arcade.address}/#/w/${address}`);
@@ -166,7 +165,7 @@ test('a wallet of the Wallet Standard takes a seat', async () => {
   await sleep(2_000);
   assert.ok(asked > 0);
   assert.equal(await page.evaluate(() => window.__signed), asked, 'nobody signs while playing');
-  await quit(page);
+  await finish(page);
   await page.context().close();
 });
 
@@ -178,8 +177,8 @@ test('a power cut in the middle of a match, and it goes on', async () => {
   const reached = await frame(page);
   await arcade.crash();
   arcade = await startArcade({ data: arcade.data, port: arcade.port });
-  await untilFrame(page, reached + 120);
-  await quit(page, SETTLED_MS);
+  await untilFrameOrEnd(page, reached + 120);
+  await finish(page, SETTLED_MS);
   const { stdout } = await promisify(execFile)(process.env.WORLDLINE, ['verify', session, '--l1', arcade.l1]);
   assert.match(stdout, /^valid/);
   await page.context().close();

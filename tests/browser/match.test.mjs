@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { picture, startArcade, startBrowser } from './arcade.mjs';
-import { button, choose, frame, insertQuarter, untilFrame } from './player.mjs';
+import { button, choose, frame, insertQuarter, quit, untilFrame, untilKept } from './player.mjs';
 
 /**
  * Distinct frame numbers that a player's window must paint in a second, where the arena runs the match,
@@ -157,8 +157,7 @@ test('two people play a match in two browsers', async (t) => {
   });
 
   await step('one quits, and everybody sees the same result', async () => {
-    await button(ben, 'Quit').click();
-    await ben.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
+    await quit(ben);
     for (const page of [ann, ben, watcher]) {
       await page.getByRole('dialog', { name: 'Result' }).waitFor();
     }
@@ -250,9 +249,8 @@ test('the native engine still plays, on no chain', async (t) => {
     for (const one of [page, other]) await button(one, 'Press start').click();
     await Promise.all([page, other].map((one) => untilFrame(one, 60)));
     await paint(t, [page, other], PAINTED_MINIMUM);
-    await button(page, 'Quit').click();
-    await page.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
-    await page.getByRole('link', { name: 'Watch the replay' }).waitFor();
+    await quit(page);
+    await untilKept(page);
     for (const one of [page, other]) await one.context().close();
     const stored = await readdir(plain.data, { recursive: true });
     const file = stored.find((name) => name.endsWith('.wlr'));

@@ -32,3 +32,27 @@ export const frame = (page) => page.evaluate(() => window.__worldline.lastFrame)
 export async function untilFrame(page, least) {
   await page.waitForFunction((n) => window.__worldline.lastFrame >= n, least, { timeout: 60_000 });
 }
+
+const result = (page) => page.getByRole('dialog', { name: 'Result' });
+
+/**
+ * Waits for a frame, or for the end of the match: fighters fall off a stage by themselves, in a small
+ * world within seconds.
+ */
+export async function untilFrameOrEnd(page, least) {
+  await Promise.any([untilFrame(page, least), result(page).waitFor()]);
+}
+
+/** Ends a match, unless it ends by itself. */
+export async function quit(page) {
+  const ask = async () => {
+    await button(page, 'Quit').click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Quit' }).click();
+  };
+  await Promise.any([ask(), result(page).waitFor()]);
+}
+
+/** Waits until L1 keeps the match. */
+export async function untilKept(page, patience) {
+  await page.getByRole('link', { name: 'Watch the replay' }).waitFor({ timeout: patience });
+}

@@ -21,6 +21,8 @@ export interface LiveEvents {
   result(result: ResultView): void;
   rematch(session: string): void;
   error(code: string, detail: string): void;
+  /** What is amiss for as long as it is, in words; empty once it is not. */
+  trouble(detail: string): void;
   link(link: Link, detail: string): void;
 }
 

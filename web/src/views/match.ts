@@ -32,6 +32,11 @@ function storedDelay(): number {
   return DELAYS.some(([frames]) => frames === value) ? value : 1;
 }
 
+/** Whether fighters are chosen: the arena is shown, not the lobby. */
+function isPlayed({ status }: MatchView): boolean {
+  return status === "active" || status === "ended" || status === "ready";
+}
+
 export function match(main: HTMLElement, id: string): Leave {
   const session = arcade.named(id);
   let live: Live | null = null;
@@ -41,6 +46,7 @@ export function match(main: HTMLElement, id: string): Leave {
   let result: ResultView | null = null;
   let gone = false;
   let asked = false;
+  let trouble = "";
   let startsAt = 0;
 
   const state = emptyState();
@@ -86,6 +92,10 @@ export function match(main: HTMLElement, id: string): Leave {
   function say(text: string, kind: "" | "bad" = ""): void {
     setText(notice, text);
     notice.className = `notice ${kind}`;
+  }
+
+  function sayTrouble(): void {
+    say(trouble, trouble === "" ? "" : "bad");
   }
 
   function leaveMatch(): void {
@@ -150,7 +160,7 @@ export function match(main: HTMLElement, id: string): Leave {
       replace(main, h("section", { class: "page" }, h("h1", null, "Closed"), h("p", null, "This session was closed before the match began."), h("p", null, h("a", { class: "button", href: "#/" }, "Back to the arcade"))));
       return;
     }
-    const playing = next.status === "active" || next.status === "ended" || next.status === "ready";
+    const playing = isPlayed(next);
     room.element.hidden = playing;
     if (arena.hidden === playing) {
       arena.hidden = !playing;
@@ -169,7 +179,8 @@ export function match(main: HTMLElement, id: string): Leave {
     if (next.paused) say("Paused: no player is connected.");
     else if (next.status === "active") {
       const away = next.seats.findIndex((seat) => !seat.cpu && !seat.connected);
-      say(away >= 0 ? `P${away + 1} lost the connection. The match waits for nobody; the seat is kept for a while.` : "");
+      if (away >= 0) say(`P${away + 1} lost the connection. The match waits for nobody; the seat is kept for a while.`);
+      else sayTrouble();
     }
     if (next.result !== null) showResult(next.result);
     if (next.rematch !== null) rematchAt(next.rematch);
@@ -190,6 +201,11 @@ export function match(main: HTMLElement, id: string): Leave {
       error(code, detail) {
         if (code === "bad_token") { dropSeat(session); held = null; }
         say(detail, "bad");
+      },
+      trouble(detail) {
+        if (detail === trouble) return;
+        trouble = detail;
+        sayTrouble();
       },
       link(link, detail) {
         say(detail, link === "lost" || link === "closed" ? "bad" : "");
@@ -232,9 +248,11 @@ export function match(main: HTMLElement, id: string): Leave {
       const first = await arcade.session(session);
       if (gone) return;
       update(first);
-      const world = (await arcade.worlds()).find((one) => one.id === first.world);
-      if (gone) return;
-      room.setFighters(world?.characters ?? []);
+      if (!isPlayed(first)) {
+        const world = (await arcade.worlds()).find((one) => one.id === first.world);
+        if (gone) return;
+        room.setFighters(world?.characters ?? []);
+      }
       reconnect();
     } catch (error) {
       if (!gone) replace(main, h("section", { class: "page" }, h("h1", null, "No such match"), h("p", null, words(error)), h("p", null, h("a", { class: "button", href: "#/" }, "Back to the arcade"))));

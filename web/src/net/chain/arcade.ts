@@ -161,11 +161,12 @@ export async function chainArcade(about: ChainAbout): Promise<Arcade> {
     },
     async session(session) {
       const at = address(session);
-      const kept = await result(at);
+      let away: unknown = null;
+      const kept = await result(at).catch((error: unknown) => { away = error; return null; });
       if (kept !== null) return settledView(kept);
       const book = await fetchMaybeSession(rollup.rpc, at, NOW);
       const [view] = book.exists ? await openSeats([{ address: at, data: book.data }]) : [];
-      if (view === undefined) throw new ApiError("unknown_session", "There is no such session, neither on the rollup nor among the results on L1. A session that nobody played leaves nothing.");
+      if (view === undefined) throw away ?? new ApiError("unknown_session", "There is no such session, neither on the rollup nor among the results on L1. A session that nobody played leaves nothing.");
       return view;
     },
     async price(world) {

@@ -70,12 +70,13 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
   /** What is said before the rollup has answered waits for it. */
   const arrived = new Promise<Scene>((done) => { arrive = done; });
 
+  /** All of it from the rollup, which has copies: L1 may be away. */
   async function fetchScene(): Promise<Scene> {
     const book = (await fetchSession(chain.rollup.rpc, session, NOW)).data;
     const id = idText(book.session.id);
     const at = await sessionAddresses(book.session.payer, id, book.pages);
     const [state, inputs, world] = await Promise.all([
-      fetchState(chain.rollup.rpc, at.state, NOW), fetchInputs(chain.rollup.rpc, at.inputs, NOW), fetchWorld(chain.l1.rpc, book.session.world, NOW),
+      fetchState(chain.rollup.rpc, at.state, NOW), fetchInputs(chain.rollup.rpc, at.inputs, NOW), fetchWorld(chain.rollup.rpc, book.session.world, NOW),
     ]);
     return { at, book, state: state.data, inputs: inputs.data, shards: worldShards(world.data.manifest) };
   }
@@ -293,7 +294,7 @@ export function connectChain(chain: Chain, office: MatchOffice, session: Address
   /** Play goes on without L1; the players are told that settling waits for it. */
   async function lookAtL1(): Promise<void> {
     const trouble = await chain.l1Trouble().catch(() => null);
-    if (trouble !== null) events.error("l1", "L1 cannot be reached. The match goes on; it is settled when L1 is back.");
+    events.trouble(trouble === null ? "" : "L1 cannot be reached. The match goes on; it is settled when L1 is back.");
   }
 
   void run();
