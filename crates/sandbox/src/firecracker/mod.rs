@@ -358,11 +358,9 @@ impl Inner {
     /// A monitor for a new world.
     fn ready(&self) -> Result<Ready, CreateError> {
         let ready = self.pool.take()?;
-        // One that stood ready may have been killed meanwhile.
-        if ready.machine.is_over() {
-            return self.host.ready();
-        }
-        Ok(ready)
+        // One that stood ready may have been killed meanwhile, and be no dead process yet.
+        let answer = ready.machine.api().config();
+        answer.map_or_else(|_| self.host.ready(), |_| Ok(ready))
     }
 
     fn admit(&self, world: impl Life + 'static) -> Arc<dyn Sandbox> {

@@ -61,12 +61,12 @@ impl Outer {
         written.unwrap();
     }
 
-    /// Runs a line that succeeds; what it prints, which is told as it comes.
+    /// Runs a line that succeeds; what it prints, which is told as it comes, indented.
     pub(crate) fn line(&self, line: &str) -> String {
         let mut said = String::new();
         let code = self.machine.exec(&Command::line(line), &mut |_, bytes| {
             let text = String::from_utf8_lossy(bytes);
-            eprint!("{text}");
+            eprint!("{}", text.replace('\n', "\n    | "));
             said.push_str(&text);
         });
         assert_eq!(code.unwrap(), 0, "{line}: {said}");
