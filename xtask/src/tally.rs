@@ -9,6 +9,8 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// Of those that passed: what this host could not do was left out.
+    pub(crate) partly: u64,
 }
 
 impl AddAssign for Tally {
@@ -16,6 +18,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.partly += other.partly;
     }
 }
 
@@ -35,18 +38,21 @@ impl Tally {
         passed: 1,
         failed: 0,
         skipped: 0,
+        partly: 0,
     };
     /// One test that failed.
     pub(crate) const FAILED: Tally = Tally {
         passed: 0,
         failed: 1,
         skipped: 0,
+        partly: 0,
     };
     /// One test, not run.
     pub(crate) const SKIPPED: Tally = Tally {
         passed: 0,
         failed: 0,
         skipped: 1,
+        partly: 0,
     };
 
     /// A runner that ended badly without naming a failed test (a build error, a crash) counts as
@@ -69,15 +75,26 @@ pub(crate) fn promises(text: &str) -> Tally {
         passed: count("kept "),
         failed: count("broken "),
         skipped: count("skipped "),
+        partly: 0,
     }
 }
 
-/// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, summed over all test programs.
+/// What a test says that leaves out what its host cannot do. Those that a host can do nothing of have a name
+/// here, and are counted by their runner.
+const LEFT_OUT: [&str; 2] = ["IGNORED: ", "IGNORED in part: "];
+
+/// `test result: ok. 3 passed; 0 failed; 1 ignored; …`, summed over all test programs. What a machine within a
+/// test prints is indented, and not counted.
 pub(crate) fn cargo(text: &str) -> Tally {
-    let mut tally = Tally::default();
+    let is_partial = |line: &&str| LEFT_OUT.iter().any(|words| line.starts_with(words));
+    let partly = text.lines().filter(is_partial);
+    let mut tally = Tally {
+        partly: partly.count() as u64,
+        ..Tally::default()
+    };
     for line in text
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("test result: "))
+        .filter_map(|line| line.strip_prefix("test result: "))
     {
         let counts = line.split_once(". ").map_or(line, |(_, counts)| counts);
         for part in counts.split(';') {
@@ -189,6 +206,8 @@ mod tests {
     fn cargo_programs_are_summed() {
         let text = "\
 running 2 tests
+IGNORED in part: there is no second disk
+    | test result: ok. 9 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s
 test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s";
         assert_eq!(
@@ -196,7 +215,8 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             Tally {
                 passed: 6,
                 failed: 5,
-                skipped: 1
+                skipped: 1,
+                partly: 1
             }
         );
     }
@@ -210,7 +230,8 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             Tally {
                 passed: 1,
                 failed: 1,
-                skipped: 1
+                skipped: 1,
+                partly: 0
             }
         );
     }
@@ -223,7 +244,8 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             Tally {
                 passed: 12,
                 failed: 1,
-                skipped: 0
+                skipped: 0,
+                partly: 0
             }
         );
     }
@@ -237,7 +259,8 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             Tally {
                 passed: 3,
                 failed: 1,
-                skipped: 1
+                skipped: 1,
+                partly: 0
             }
         );
     }
@@ -250,6 +273,7 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             passed: 5,
             failed: 3,
             skipped: 1,
+            partly: 0,
         };
         assert_eq!(unittest(text), expected);
         assert_eq!(unittest("Ran 2 tests in 0.1s\n\nOK\n").passed, 2);
@@ -262,6 +286,7 @@ test result: FAILED. 4 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; 
             passed: 12,
             failed: 2,
             skipped: 2,
+            partly: 0,
         };
         assert_eq!(pytest(text), expected);
         assert_eq!(pytest("===== 31 passed in 1.91s =====").passed, 31);

@@ -17,6 +17,8 @@ and the browser test against the real server. Ends with one line:
 
   N passed, N failed, N skipped
 
+and, above it, how many of those that passed left out what this host cannot do.
+
   --slow    also run the long checks (whole matches of shipped worlds, long traces, fuzzing) and hold this
             machine's speed to the specification, and keep what came of all parts in benches/runs;
             nothing else should run beside them
@@ -98,6 +100,12 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
     }
     let mut total = Tally::default();
     parts.iter().for_each(|(_, tally)| total += *tally);
+    if total.partly > 0 {
+        println!(
+            "of those that passed, {} left out what this host cannot do: see `IGNORED` above",
+            total.partly
+        );
+    }
     println!("{total}");
     // The line above is the last word, whatever it says: the failures are named above it.
     if total.failed == 0 {
@@ -111,11 +119,12 @@ pub(crate) fn main(arguments: &[String]) -> Outcome {
 fn report(parts: &[(String, Tally)], notes: &[String]) -> String {
     let part = |(name, tally): &(String, Tally)| {
         format!(
-            "{{\"part\": {}, \"passed\": {}, \"failed\": {}, \"skipped\": {}}}",
+            "{{\"part\": {}, \"passed\": {}, \"failed\": {}, \"skipped\": {}, \"partly\": {}}}",
             bench::quote(name),
             tally.passed,
             tally.failed,
-            tally.skipped
+            tally.skipped,
+            tally.partly
         )
     };
     let parts: Vec<String> = parts.iter().map(part).collect();
