@@ -143,10 +143,21 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("worldline: {error:#}");
+            eprintln!("worldline: {}", in_words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, each told once: most errors tell their cause in words of their own.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn run(command: Command) -> Result<ExitCode> {
@@ -210,5 +221,20 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let opened = worldline_arena::Shelf::open("nowhere".as_ref());
+        let error = anyhow::Error::from(opened.unwrap_err()).context("starting");
+        let cause = std::fs::read_dir("nowhere").unwrap_err();
+        assert_eq!(
+            in_words(&error),
+            format!(
+                "starting: cannot read the shelf nowhere: {cause}; name the folder of cartridges with --worlds"
+            )
+        );
+        let bare = anyhow::Error::from(cause).context("reading nowhere");
+        assert_eq!(in_words(&bare), format!("{bare:#}"));
     }
 }
