@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const MAX_BODY: usize = 16 << 10;
 /// The largest WebSocket message from a client, bytes.
 pub const MAX_MESSAGE: usize = 4 << 10;
+/// One that is longer is heard out if it is not longer than this, and refused in words then. A system that
+/// hangs up on what it has not read takes back what it has said.
+pub const MAX_HEARD: usize = 128 << 10;
 /// Messages a client may send in one second; more are dropped, and it is told.
 pub const MAX_MESSAGES_PER_SECOND: u32 = 300;
 /// A client that sends this many in one second is flooding and disconnected.

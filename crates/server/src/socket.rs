@@ -15,8 +15,8 @@ use worldline_arena::{Connection, Event, MatchId, MatchView, ResultView, hex, un
 use crate::App;
 use crate::error::ApiError;
 use crate::limits::{
-    FLOOD, MAX_BAD_MESSAGES, MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, PING_EVERY, SEND_TIMEOUT,
-    SILENCE,
+    FLOOD, MAX_BAD_MESSAGES, MAX_HEARD, MAX_MESSAGE, MAX_MESSAGES_PER_SECOND, PING_EVERY,
+    SEND_TIMEOUT, SILENCE,
 };
 
 /// `[1, 0, sequence u16, pad 12 B]`
@@ -77,8 +77,8 @@ pub(crate) async fn open(
         ));
     };
     let upgrade = upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE);
+        .max_message_size(MAX_HEARD)
+        .max_frame_size(MAX_HEARD);
     Ok(upgrade.on_upgrade(async move |mut socket| {
         let _permit = permit;
         // Refusals are told over the socket: a browser's script cannot read a refused upgrade.
@@ -147,7 +147,7 @@ impl<'a> Line<'a> {
                 message = self.socket.recv() => match message {
                     Some(Ok(Message::Close(_))) | None => return Ok(()),
                     Some(Ok(message)) => self.hear(message).await?,
-                    Some(Err(error)) => return Err(broken(&error)),
+                    Some(Err(error)) => return Err(unreadable(&error.to_string())),
                 },
                 _ = pings.tick() => {
                     if self.heard.elapsed() > SILENCE {
@@ -204,6 +204,9 @@ impl<'a> Line<'a> {
     /// Takes a message; one second's flood is dropped here, before it is looked at.
     async fn hear(&mut self, message: Message) -> Result<(), Gone> {
         self.heard = Instant::now();
+        if length(&message) > MAX_MESSAGE {
+            return Err(unreadable("it is too long"));
+        }
         if self.window.elapsed().as_secs() >= 1 {
             (self.window, self.messages) = (self.heard, 0);
         }
@@ -306,10 +309,17 @@ impl<'a> Line<'a> {
     }
 }
 
-fn broken(error: &axum::Error) -> Gone {
-    let detail = format!(
-        "the message could not be read: {error}; messages have at most {MAX_MESSAGE} bytes"
-    );
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    }
+}
+
+fn unreadable(why: &str) -> Gone {
+    let detail =
+        format!("the message could not be read: {why}; messages have at most {MAX_MESSAGE} bytes");
     Gone::Told(ApiError::new(
         StatusCode::BAD_REQUEST,
         "bad_message",
