@@ -2,7 +2,8 @@
 //! with it and nothing of its own has run yet, and makes copies of it on request. A copy goes on as the program
 //! would have, with arguments, descriptors and a user of its own.
 //!
-//! What the loader wrote is the copies' in common: QEMU has four megabytes of it. It knows nothing of machines, and has no dependency but the C library.
+//! What the loader wrote is the copies' in common: QEMU has four megabytes of it. It knows nothing of machines,
+//! and has no dependency but the C library.
 //!
 //! A request comes over [`SOCKET`], from the one who started the zygote: [`HEADER`] numbers, and for a start the
 //! arguments, each ended by a zero, with the descriptors. The answer is one number. When the socket closes it
