@@ -2,10 +2,11 @@
 
 mod common;
 
-use std::process::ExitCode;
+use std::process::{ExitCode, Output};
 
 use common::Arcade;
 use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -15,19 +16,51 @@ fn main() -> ExitCode {
     if let Some(reason) = &lacks {
         eprintln!("IGNORED, machines on the command line: {reason}");
     }
-    let name = "a_machine_is_made_kept_and_branched_on_the_command_line";
-    let trial = Trial::test(name, || {
-        a_machine_is_made_kept_and_branched_on_the_command_line();
-        Ok(())
-    });
-    let trials = vec![trial.with_ignored_flag(lacks.is_some())];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let tests: [(&str, fn()); 2] = [
+        (
+            "a_machine_is_made_kept_and_branched_on_the_command_line",
+            a_machine_is_made_kept_and_branched_on_the_command_line,
+        ),
+        (
+            "a_snapshot_outlives_a_run_without_its_backend",
+            a_snapshot_outlives_a_run_without_its_backend,
+        ),
+    ];
+    let trial = |(name, test): (&str, fn())| {
+        let trial = Trial::test(name, move || {
+            test();
+            Ok(())
+        });
+        trial.with_ignored_flag(lacks.is_some())
+    };
+    libtest_mimic::run(&arguments, tests.map(trial).into()).exit_code()
+}
+
+/// Runs a command about worlds of this server, which has to succeed; gives what it prints.
+fn told(arcade: &Arcade, arguments: &[&str]) -> String {
+    let output = tried(arcade, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn tried(arcade: &Arcade, arguments: &[&str]) -> Output {
+    let url = format!("http://{}", arcade.address);
+    let mut all = vec!["world", "--server", &url];
+    all.extend(arguments);
+    common::run(&all)
+}
+
+fn json(arcade: &Arcade, arguments: &[&str]) -> Value {
+    let mut all = vec!["--json"];
+    all.extend(arguments);
+    serde_json::from_str(&told(arcade, &all)).unwrap()
 }
 
 /// Why this host has none.
 fn lacking() -> Option<String> {
     let told = common::run(&["doctor", "--json"]);
-    let reports: Vec<serde_json::Value> = serde_json::from_slice(&told.stdout).ok()?;
+    let reports: Vec<Value> = serde_json::from_slice(&told.stdout).ok()?;
     let machines = reports.iter().find(|one| one["backend"] == "firecracker");
     match machines {
         Some(report) if report["usable"] == true => None,
@@ -38,20 +71,8 @@ fn lacking() -> Option<String> {
 
 fn a_machine_is_made_kept_and_branched_on_the_command_line() {
     let arcade = Arcade::start();
-    let url = format!("http://{}", arcade.address);
-    let told = |arguments: &[&str]| {
-        let mut all = vec!["world", "--server", &url];
-        all.extend(arguments);
-        let output = common::run(&all);
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    };
-    let json = |arguments: &[&str]| -> serde_json::Value {
-        let mut all = vec!["--json"];
-        all.extend(arguments);
-        serde_json::from_str(&told(&all)).unwrap()
-    };
+    let told = |arguments: &[&str]| told(&arcade, arguments);
+    let json = |arguments: &[&str]| json(&arcade, arguments);
     let made = json(&["create", "--backend", "firecracker"]);
     let id = made["id"].as_str().unwrap();
     told(&["exec", id, "poke 5 1069"]);
@@ -76,4 +97,40 @@ fn a_machine_is_made_kept_and_branched_on_the_command_line() {
     for one in children.chain([id]) {
         told(&["rm", one]);
     }
+}
+
+/// Firecracker may be missing for a while: not named, not installed, a processor that runs no machines.
+fn a_snapshot_outlives_a_run_without_its_backend() {
+    let arcade = Arcade::start();
+    let made = json(&arcade, &["create", "--backend", "firecracker"]);
+    told(
+        &arcade,
+        &["exec", made["id"].as_str().unwrap(), "poke 5 1069"],
+    );
+    let kept = json(&arcade, &["snapshot", made["id"].as_str().unwrap()]);
+    let kept = kept["id"].as_str().unwrap();
+    let listed = |arcade: &Arcade| {
+        let all = json(arcade, &["list", "--snapshots"]);
+        let all = all.as_array().unwrap();
+        all.iter().any(|one| one["id"] == kept)
+    };
+
+    let without = ("WORLDLINE_FIRECRACKER", "no-such-program");
+    let arcade = Arcade::over_with(arcade.stop(), &[without]);
+    let away = "1 snapshots are of a backend that does not run here now";
+    let said = arcade.said.join("\n");
+    assert!(said.contains(away), "{said}");
+    assert!(listed(&arcade));
+    let refused = tried(&arcade, &["restore", kept]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && words.contains("was taken under firecracker"),
+        "{words}"
+    );
+
+    let arcade = Arcade::over_with(arcade.stop(), &[]);
+    assert!(listed(&arcade));
+    let again = json(&arcade, &["restore", kept]);
+    let again = again["id"].as_str().unwrap();
+    assert_eq!(told(&arcade, &["exec", again, "peek 5"]), "1069");
 }

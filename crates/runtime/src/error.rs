@@ -85,6 +85,16 @@ pub enum WorldError {
     /// No code worlds here.
     #[error("this host runs no code worlds: {0}")]
     NoBackend(String),
+    /// A snapshot of a backend that does not run here now.
+    #[error(
+        "snapshot {snapshot} was taken under {backend}, which does not run here now: `worldline doctor` says why"
+    )]
+    Away {
+        /// The snapshot.
+        snapshot: String,
+        /// Its backend.
+        backend: String,
+    },
     /// The backend makes no world.
     #[error(transparent)]
     Create(#[from] CreateError),
@@ -167,6 +177,7 @@ impl WorldError {
             Self::Snapshot(SnapshotError::Processes(_)) => "has_processes",
             Self::Snapshot(SnapshotError::Name) => "bad_name",
             Self::NoBackend(_) => "no_code_worlds",
+            Self::Away { .. } => "backend_away",
             Self::Exec(ExecError::Paused(_)) | Self::File(FileError::Paused(_)) => "paused",
             Self::Exec(ExecError::NoCommand) => "no_command",
             Self::Exec(ExecError::InterpreterEnded { .. }) => "interpreter_ended",
@@ -189,7 +200,7 @@ impl WorldError {
             | "service_not_found" => Blame::Missing,
             "paused" | "key_reused" | "key_busy" | "refused" | "interpreter_ended"
             | "has_threads" | "has_processes" | "disk_full" => Blame::State,
-            "full" | "no_code_worlds" => Blame::Room,
+            "full" | "no_code_worlds" | "backend_away" => Blame::Room,
             "host" | "image" => Blame::Host,
             _ => Blame::Request,
         }

@@ -102,7 +102,8 @@ impl Runtime {
         match (&snapshot.source, &self.0.code) {
             (Source::Image, _) => true,
             (Source::Sandbox(own), Ok((backend, _))) => {
-                backend.snapshot(own).is_some_and(|kept| kept.durable)
+                // What is not at hand a former run has kept.
+                backend.snapshot(own).is_none_or(|kept| kept.durable)
             }
             _ => false,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use worldline_arena::Branch;
-use worldline_sandbox::{Spec, child_seed};
+use worldline_sandbox::{CreateError, Spec, Standing, child_seed};
 
 use crate::error::WorldError;
 use crate::id::{fresh, now, now_micros};
@@ -15,7 +15,9 @@ use crate::model::{
     Branching, Instance, Kind, Metadata, NewInstance, NewSnapshot, Note, Sizes, SizesAsked,
     Snapshot, Source, Status, Ttl, TtlAction, WakeOn,
 };
-use crate::registry::{Entry, Kept, Open, Runtime, collapsed, instance_row, lock, snapshot_row};
+use crate::registry::{
+    Entry, Kept, Open, Runtime, collapsed, instance_row, lock, snapshot_row, standing,
+};
 use crate::row::Row;
 use crate::trit;
 use crate::world::{CodeWorld, MatchBranch, Moment, World};
@@ -542,6 +544,7 @@ impl Runtime {
                 .collect());
         }
         let (backend, _) = self.backend()?;
+        self.check_here(record)?;
         let sizes = new.sizes.or(record.sizes);
         let spec = spec(&record.image, sizes, new.seed, new.network.clone());
         let made = match &record.source {
@@ -567,6 +570,24 @@ impl Runtime {
             .into_iter()
             .map(|sandbox| Arc::new(CodeWorld(sandbox)) as Arc<dyn World>)
             .collect())
+    }
+
+    /// Refuses a snapshot that is registered, and that its backend cannot give now.
+    fn check_here(&self, record: &Snapshot) -> Result<(), WorldError> {
+        let id = record.id.clone();
+        match standing(record, &self.0.code) {
+            Standing::Unreadable(why) => Err(CreateError::Damaged {
+                id,
+                why: why.into(),
+            }
+            .into()),
+            Standing::Away => Err(WorldError::Away {
+                snapshot: id,
+                backend: record.backend.clone(),
+            }),
+            // The backend itself says of one that is gone.
+            Standing::Here | Standing::Gone => Ok(()),
+        }
     }
 
     /// A moment of a world as a snapshot that is not admitted yet, and its rows.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use worldline_arena::{Arena, Branch};
-use worldline_sandbox::{Backend, Images};
+use worldline_sandbox::{Backend, Images, Standing, Unreadable};
 
 use crate::duck::{SqlError, Value};
 use crate::error::WorldError;
@@ -34,6 +34,10 @@ pub struct Recovery {
     pub ended: Vec<String>,
     /// Snapshots that are gone: of matches, or not written yet when the former run was killed.
     pub lost: Vec<String>,
+    /// Snapshots of backends that do not run here now. They stay, for when those do.
+    pub away: Vec<String>,
+    /// Snapshots whose files are there and cannot be read. They stay.
+    pub unreadable: Vec<Unreadable>,
     /// Snapshots of the backend that no finished operation had made; removed.
     pub reaped: Vec<String>,
 }
@@ -107,34 +111,25 @@ impl Runtime {
                 recovery.ended.push(id);
                 continue;
             }
-            let kept = serde_json::from_str::<Snapshot>(&record)
-                .ok()
-                .filter(|snapshot| match &snapshot.source {
-                    Source::Image => true,
-                    Source::Match => false,
-                    Source::Sandbox(own) => match &config.code {
-                        Ok((backend, _)) => backend.snapshot(own).is_some(),
-                        // It may be there when this host runs code worlds again.
-                        Err(_) => true,
-                    },
-                });
-            match kept {
-                Some(record) => {
-                    registry.snapshots.insert(
-                        id,
-                        Kept {
-                            record,
-                            branch: None,
-                        },
-                    );
-                }
-                None => {
+            let record: Snapshot =
+                serde_json::from_str(&record).map_err(|source| StoreError::Record {
+                    id: id.clone(),
+                    source,
+                })?;
+            match standing(&record, &config.code) {
+                Standing::Gone => {
                     rows.extend([collapsed(&id), Row::Gone { id: id.clone() }]);
                     recovery.lost.push(id);
+                    continue;
                 }
+                Standing::Away => recovery.away.push(id.clone()),
+                Standing::Here | Standing::Unreadable(_) => (),
             }
+            let branch = None;
+            registry.snapshots.insert(id, Kept { record, branch });
         }
         if let Ok((backend, _)) = &config.code {
+            recovery.unreadable.clone_from(&backend.reaped().unreadable);
             let ours = |own: &str| {
                 registry
                     .snapshots
@@ -236,6 +231,19 @@ impl Runtime {
         };
         drop(registry);
         self.commit(vec![row])
+    }
+}
+
+/// Where a registered snapshot is.
+pub(crate) fn standing<'a>(
+    record: &Snapshot,
+    code: &'a Result<(Arc<dyn Backend>, Images), String>,
+) -> Standing<'a> {
+    match (&record.source, code) {
+        (Source::Image, _) => Standing::Here,
+        (Source::Match, _) => Standing::Gone,
+        (Source::Sandbox(own), Ok((backend, _))) => backend.standing(&record.backend, own),
+        (Source::Sandbox(_), Err(_)) => Standing::Away,
     }
 }
 

@@ -39,6 +39,16 @@ pub enum StoreError {
     /// DuckDB refuses.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// A snapshot is registered in words that this version does not know. Nothing was changed.
+    #[error(
+        "snapshot {id} is registered in words that cannot be read: {source}; start the version that wrote them"
+    )]
+    Record {
+        /// The snapshot.
+        id: String,
+        /// What is wrong with them.
+        source: serde_json::Error,
+    },
 }
 
 fn io_error(doing: &'static str) -> impl Fn(io::Error) -> StoreError {

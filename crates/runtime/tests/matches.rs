@@ -7,11 +7,15 @@ use worldline_arena::{Arena, Shelf, World};
 use worldline_cartridge::testing::{Size, cartridge};
 use worldline_runtime::{
     Blame, Branching, Config, Instance, Kind, Metadata, NewInstance, NewSnapshot, Note, Recovery,
-    Runtime, Snapshot, Status, TtlAction, Value, Verification, WorldError,
+    Runtime, Snapshot, Status, StoreError, TtlAction, Value, Verification, WorldError,
 };
 use worldline_sandbox::{Command, Stream};
 
 fn open(folder: &Path) -> (Runtime, Recovery) {
+    try_open(folder).unwrap()
+}
+
+fn try_open(folder: &Path) -> Result<(Runtime, Recovery), StoreError> {
     let shelf = Shelf::new(vec![World::new(
         "micro",
         cartridge(Size::Micro, 7),
@@ -27,7 +31,7 @@ fn open(folder: &Path) -> (Runtime, Recovery) {
         code: Err("none in this test".into()),
         arena: Some(Arc::new(arena)),
     };
-    Runtime::open(config).unwrap()
+    Runtime::open(config)
 }
 
 fn image(worlds: &Runtime) -> Snapshot {
@@ -451,4 +455,20 @@ fn branches_do_not_depend_on_how_they_are_run() {
         assert_eq!(refused.blame(), Blame::Request);
     }
     sound(&worlds);
+}
+
+#[test]
+fn a_snapshot_registered_in_words_of_another_version_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let record = r#"{"record": {"id": "snapshot_x", "sort": "snapshot", "record": "{}"}}"#;
+    let line = format!("{{\"line\": 1, \"rows\": [{record}]}}\n");
+    std::fs::write(folder.path().join("worlds").join("worlds.journal"), line).unwrap();
+    for _ in 0..2 {
+        let why = try_open(folder.path()).err().unwrap().to_string();
+        assert!(
+            why.contains("snapshot_x") && why.contains("start the version"),
+            "{why}"
+        );
+    }
 }

@@ -63,8 +63,8 @@ pub use fault::{Fault, UnknownFault};
 pub use firecracker::Firecracker;
 pub use image::{Image, ImageError, Images, Machine};
 pub use model::{
-    Cancel, Capability, Cell, Command, Failure, Outcome, Report, Snapshot, Spec, Stats, Stream,
-    child_seed,
+    Cancel, Capability, Cell, Command, Failure, Outcome, Reaped, Report, Snapshot, Spec, Standing,
+    Stats, Stream, Unreadable, child_seed,
 };
 pub use network::{MAX_NAMES, NetworkError};
 pub use process::{Process, Settings};
@@ -83,6 +83,11 @@ pub trait Backend: Send + Sync {
     /// Its name, as people choose it.
     fn name(&self) -> &'static str;
 
+    /// Whether it is the backend of this name, or one of those that it is made of.
+    fn runs(&self, name: &str) -> bool {
+        name == self.name()
+    }
+
     /// What this host gives and lacks.
     fn report(&self) -> Report;
 
@@ -90,6 +95,9 @@ pub trait Backend: Send + Sync {
     fn reports(&self) -> Vec<Report> {
         vec![self.report()]
     }
+
+    /// What its start found of a former run.
+    fn reaped(&self) -> &Reaped;
 
     /// The name of the backend that an image's worlds live on.
     fn home(&self, _image: &str) -> &'static str {
@@ -134,6 +142,20 @@ pub trait Backend: Send + Sync {
         self.snapshots()
             .into_iter()
             .find(|snapshot| snapshot.id == id)
+    }
+
+    /// Where a snapshot is that was taken under the backend called `home`.
+    fn standing(&self, home: &str, id: &str) -> Standing<'_> {
+        let unreadable = &self.reaped().unreadable;
+        if self.snapshot(id).is_some() {
+            Standing::Here
+        } else if let Some(one) = unreadable.iter().find(|one| one.id == id) {
+            Standing::Unreadable(&one.why)
+        } else if self.runs(home) {
+            Standing::Gone
+        } else {
+            Standing::Away
+        }
     }
 
     /// Waits until a snapshot would survive the machine.

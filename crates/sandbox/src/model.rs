@@ -1,6 +1,8 @@
 //! What callers say and hear.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -234,6 +236,49 @@ pub struct Snapshot {
     pub closed: Vec<String>,
     /// What the world had been given.
     pub spec: Spec,
+}
+
+/// A snapshot whose files are there, and that nobody can read here: they are damaged, or another version wrote
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The snapshot.
+    pub id: String,
+    /// Where its files are, and what is wrong with them.
+    pub why: String,
+}
+
+impl Unreadable {
+    /// What stands in the folder of a snapshot.
+    pub(crate) fn new(folder: &Path, why: impl Display) -> Self {
+        let id = folder.file_name().unwrap_or_default();
+        Self {
+            id: id.to_string_lossy().into_owned(),
+            why: format!("{}: {why}", folder.display()),
+        }
+    }
+}
+
+/// Where a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// Worlds can go on from it.
+    Here,
+    /// Its files are there; why they cannot be read.
+    Unreadable(&'a str),
+    /// Its backend does not run here now.
+    Away,
+    /// Its backend has nothing of it.
+    Gone,
+}
+
+/// What the start of a backend found of a former run.
+#[derive(Clone, Debug, Default)]
+pub struct Reaped {
+    /// Worlds that a killed program had left, and that were ended.
+    pub worlds: usize,
+    /// Snapshots that stay, and cannot be used.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// What a world uses.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::error::{CreateError, StoreError};
-use crate::model::{Report, Snapshot, Spec};
+use crate::model::{Reaped, Report, Snapshot, Spec};
 use crate::{Backend, Sandbox};
 
 /// Backends, the one that is taken by default first.
@@ -14,15 +14,24 @@ pub struct Several {
     others: Vec<Arc<dyn Backend>>,
     /// What is told of those that this host does not run.
     lacking: Vec<Report>,
+    reaped: Reaped,
 }
 
 impl Several {
     /// The first is taken where nothing else is asked for.
     pub fn new(first: Arc<dyn Backend>, others: Vec<Arc<dyn Backend>>) -> Self {
+        let mut reaped = first.reaped().clone();
+        for other in &others {
+            reaped.worlds += other.reaped().worlds;
+            reaped
+                .unreadable
+                .extend_from_slice(&other.reaped().unreadable);
+        }
         Self {
             first,
             others,
             lacking: Vec::new(),
+            reaped,
         }
     }
 
@@ -61,6 +70,10 @@ impl Backend for Several {
         self.first.name()
     }
 
+    fn runs(&self, name: &str) -> bool {
+        self.all().any(|backend| backend.runs(name))
+    }
+
     fn report(&self) -> Report {
         self.first.report()
     }
@@ -68,6 +81,10 @@ impl Backend for Several {
     fn reports(&self) -> Vec<Report> {
         let open = self.all().flat_map(|one| one.reports());
         open.chain(self.lacking.clone()).collect()
+    }
+
+    fn reaped(&self) -> &Reaped {
+        &self.reaped
     }
 
     fn home(&self, image: &str) -> &'static str {

@@ -164,6 +164,16 @@ fn report(recovery: &Recovery) {
         &recovery.reaped,
         "snapshots that no operation had finished were removed",
     );
+    count(
+        &recovery.away,
+        "snapshots are of a backend that does not run here now, and are kept: `worldline doctor` says why",
+    );
+    for one in &recovery.unreadable {
+        eprintln!(
+            "worldline: a snapshot cannot be read, and stays as it is: {}",
+            one.why
+        );
+    }
 }
 
 /// A backend that shares the images and leaves nothing, with this many empty worlds ready. Its folder is

@@ -51,13 +51,17 @@ impl Arcade {
 
     /// Starts it over a folder that another run has left, with a fault to die at.
     pub(crate) fn over(folder: tempfile::TempDir, fault: Option<&str>) -> Self {
+        let fault = fault.map(|fault| ("WORLDLINE_FAULT", fault));
+        Self::over_with(folder, fault.as_slice())
+    }
+
+    /// Starts it over a folder that another run has left, with these environment variables.
+    pub(crate) fn over_with(folder: tempfile::TempDir, environment: &[(&str, &str)]) -> Self {
         let mut command = Self::command(
             folder.path(),
             &["serve", "--native", "--port", "0", "--site", "none"],
         );
-        if let Some(fault) = fault {
-            command.env("WORLDLINE_FAULT", fault);
-        }
+        command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = Vec::new();
@@ -102,6 +106,12 @@ impl Arcade {
     pub(crate) fn kill(mut self) -> tempfile::TempDir {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
+    /// Asks it to end, and gives the folders back.
+    pub(crate) fn stop(mut self) -> tempfile::TempDir {
+        self.end();
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
@@ -200,9 +210,8 @@ impl Arcade {
     }
 }
 
-impl Drop for Arcade {
-    /// Asks it to end, so that it takes along what stands ready for its worlds.
-    fn drop(&mut self) {
+impl Arcade {
+    fn end(&mut self) {
         if self.is_dead() {
             return;
         }
@@ -214,6 +223,13 @@ impl Drop for Arcade {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Arcade {
+    /// Asks it to end, so that it takes along what stands ready for its worlds.
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -44,7 +44,7 @@ use crate::folder::Folder;
 use crate::image::machine::first_root;
 use crate::image::{Image, Images};
 use crate::limits::MEMORY_MIB;
-use crate::model::{Report, Snapshot, Spec};
+use crate::model::{Reaped, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::pool::Pool;
 use crate::process::AGENT;
@@ -201,15 +201,6 @@ trait Life: Sandbox {
     fn body(&self) -> &Body;
 }
 
-/// What a start found of a former run.
-#[derive(Clone, Debug, Default)]
-pub struct Reaped {
-    /// Machines that a killed program had left.
-    pub machines: usize,
-    /// Snapshots that cannot be read, in words.
-    pub problems: Vec<String>,
-}
-
 /// Worlds as machines under Firecracker. Dropping it ends them all; snapshots stay.
 pub struct Firecracker {
     inner: Arc<Inner>,
@@ -237,8 +228,8 @@ impl Firecracker {
             hierarchies: Hierarchies::find(),
             data: folder.path.clone(),
         };
-        let machines = machine::reap(&host).map_err(io("removing former machines"))?;
-        let (store, problems) =
+        let worlds = machine::reap(&host).map_err(io("removing former machines"))?;
+        let (store, unreadable) =
             Store::open(host.data.join(SNAPSHOTS)).map_err(io("reading snapshots"))?;
         let (templates, _) =
             Store::open(host.data.join(TEMPLATES)).map_err(io("reading machines"))?;
@@ -268,13 +259,8 @@ impl Firecracker {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            reaped: Reaped { machines, problems },
+            reaped: Reaped { worlds, unreadable },
         })
-    }
-
-    /// What this start removed of a former run.
-    pub fn reaped(&self) -> &Reaped {
-        &self.reaped
     }
 
     /// Whether a machine begins, is kept, and goes on in a branch: one without an operating system, which takes
@@ -517,6 +503,10 @@ fn check_names(spec: &Spec, linux: bool) -> Result<(), CreateError> {
 impl Backend for Firecracker {
     fn name(&self) -> &'static str {
         "firecracker"
+    }
+
+    fn reaped(&self) -> &Reaped {
+        &self.reaped
     }
 
     fn report(&self) -> Report {

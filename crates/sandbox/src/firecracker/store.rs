@@ -20,7 +20,7 @@ use super::machine::{DISK, MEMORY, STATE, identity};
 use super::sparse;
 use crate::archive;
 use crate::error::{CreateError, StoreError};
-use crate::model::Snapshot;
+use crate::model::{Snapshot, Unreadable};
 
 /// Folder of snapshots.
 pub(super) const SNAPSHOTS: &str = "snapshots";
@@ -134,12 +134,12 @@ pub(super) struct Store {
 
 impl Store {
     /// Reads a folder, and removes what a killed program left half written. Says what it could not read.
-    pub(super) fn open(folder: PathBuf) -> io::Result<(Self, Vec<String>)> {
+    pub(super) fn open(folder: PathBuf) -> io::Result<(Self, Vec<Unreadable>)> {
         fs::create_dir_all(&folder)?;
-        let (mut stored, mut problems) = (BTreeMap::new(), Vec::new());
+        let (mut stored, mut unreadable) = (BTreeMap::new(), Vec::new());
         for entry in fs::read_dir(&folder)?.flatten() {
             let at = entry.path();
-            if !at.join(MANIFEST).exists() {
+            if !at.join(MANIFEST).try_exists()? {
                 fs::remove_dir_all(&at)?;
                 continue;
             }
@@ -147,7 +147,7 @@ impl Store {
                 Ok(one) => {
                     stored.insert(one.snapshot.id.clone(), Arc::new(one));
                 }
-                Err(error) => problems.push(format!("{}: {error}", at.display())),
+                Err(error) => unreadable.push(Unreadable::new(&at, error)),
             }
         }
         let store = Self {
@@ -155,7 +155,7 @@ impl Store {
             stored: Mutex::new(stored),
             importing: Mutex::default(),
         };
-        Ok((store, problems))
+        Ok((store, unreadable))
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Stored>>> {

@@ -29,7 +29,7 @@ use crate::fault::{Fault, Faults};
 use crate::folder::{Folder, make_passable};
 use crate::image::{Image, ImageError, Images, Machine};
 use crate::limits::{DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
-use crate::model::{Command, Report, Snapshot, Spec};
+use crate::model::{Command, Reaped, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::pool::Pool;
 use crate::{Backend, Sandbox};
@@ -41,7 +41,7 @@ pub(crate) use sys::{end_at_once, kill};
 
 use pager::Pager;
 use shell::{Host, Shell, WORLDS};
-use store::{SNAPSHOTS, Store};
+use store::{SNAPSHOTS, Store, TEMPLATE};
 use world::World;
 
 /// Where things are, and how many worlds are kept ready.
@@ -68,17 +68,6 @@ impl Settings {
             fault: None,
         }
     }
-}
-
-/// What a start found of a former run.
-#[derive(Clone, Debug, Default)]
-pub struct Reaped {
-    /// Worlds that a killed program had left.
-    pub worlds: usize,
-    /// Control groups removed.
-    pub groups: usize,
-    /// Snapshots that cannot be read, in words.
-    pub problems: Vec<String>,
 }
 
 /// Worlds as processes. Dropping it ends them all; snapshots stay.
@@ -116,10 +105,8 @@ impl Process {
             .canonicalize()
             .map_err(io("opening the folder of images"))?;
         let hierarchies = Hierarchies::find();
-        let mut reaped = Reaped {
-            groups: hierarchies.reap(|name| name.starts_with(&prefix)),
-            ..Reaped::default()
-        };
+        hierarchies.reap(|name| name.starts_with(&prefix));
+        let mut reaped = Reaped::default();
         for entry in fs::read_dir(data.join(WORLDS))
             .map_err(io("reading the data folder"))?
             .flatten()
@@ -127,9 +114,9 @@ impl Process {
             disk::remove_all(&entry.path()).map_err(io("removing a former world"))?;
             reaped.worlds += 1;
         }
-        let (store, problems) = Store::open(data.join(SNAPSHOTS), Faults(settings.fault))
+        let (store, unreadable) = Store::open(data.join(SNAPSHOTS), Faults(settings.fault))
             .map_err(io("reading snapshots"))?;
-        reaped.problems = problems;
+        reaped.unreadable = unreadable;
         let agent = sys::program(c"worldline-agent", AGENT).map_err(io("making the agent"))?;
         let filter = filter::compile()
             .map_err(|error| io("compiling the filter")(io::Error::other(error)))?;
@@ -158,11 +145,6 @@ impl Process {
         });
         watch_disks(Arc::downgrade(&inner)).map_err(io("starting a thread"))?;
         Ok(Self { inner, reaped })
-    }
-
-    /// What this start removed of a former run.
-    pub fn reaped(&self) -> &Reaped {
-        &self.reaped
     }
 
     /// The images that worlds can be made of.
@@ -273,7 +255,7 @@ impl Inner {
             hash.update([0]);
         }
         hash.update(AGENT);
-        let kind = format!("template-{:.16}", format!("{:x}", hash.finalize()));
+        let kind = format!("{TEMPLATE}-{:.16}", format!("{:x}", hash.finalize()));
         if let Some(stored) = self.store.template(&kind) {
             return Ok(stored);
         }
@@ -340,6 +322,10 @@ impl Backend for Process {
 
     fn report(&self) -> Report {
         doctor::report(&self.inner.host.hierarchies, self.inner.pager.is_some())
+    }
+
+    fn reaped(&self) -> &Reaped {
+        &self.reaped
     }
 
     fn offers(&self) -> Vec<String> {

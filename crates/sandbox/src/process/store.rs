@@ -26,7 +26,7 @@ use super::shell::{FIRST_USER, USERS};
 use super::{disk, sys};
 use crate::error::StoreError;
 use crate::fault::{Fault, Faults};
-use crate::model::Snapshot;
+use crate::model::{Snapshot, Unreadable};
 
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
@@ -36,6 +36,8 @@ const REPLACED: &str = "worldline-replaced";
 pub(super) const ARCHIVE: &str = "worldline-snapshot";
 /// Folder of snapshots, in the data folder.
 pub(super) const SNAPSHOTS: &str = "snapshots";
+/// What the names of templates begin with.
+pub(super) const TEMPLATE: &str = "template";
 pub(super) const PAGES: &str = "pages";
 pub(super) const PLAN: &str = "plan";
 pub(super) const DISK: &str = "disk";
@@ -109,15 +111,15 @@ struct State {
 
 impl Store {
     /// Reads a folder, and removes what a killed run left half written. Says what it could not read.
-    pub(super) fn open(folder: PathBuf, faults: Faults) -> io::Result<(Self, Vec<String>)> {
+    pub(super) fn open(folder: PathBuf, faults: Faults) -> io::Result<(Self, Vec<Unreadable>)> {
         fs::create_dir_all(&folder)?;
         let mut state = State::default();
-        let mut problems = Vec::new();
+        let mut unreadable = Vec::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             match fs::read(path.join(MANIFEST)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => disk::remove_all(&path)?,
-                Err(error) => problems.push(format!("{}: {error}", path.display())),
+                Err(error) => unreadable.push(Unreadable::new(&path, error)),
                 Ok(bytes) => match serde_json::from_slice::<Stored>(&bytes) {
                     Ok(stored) if stored.version == VERSION => {
                         if let Ok(meta) = fs::metadata(path.join(PAGES)) {
@@ -129,15 +131,16 @@ impl Store {
                             .stored
                             .insert(stored.snapshot.id.clone(), Arc::new(stored));
                     }
-                    Ok(stored) => problems.push(format!(
-                        "{}: version {} is not known here",
-                        path.display(),
-                        stored.version
+                    Ok(stored) => unreadable.push(Unreadable::new(
+                        &path,
+                        format!("version {} is not known here", stored.version),
                     )),
-                    Err(error) => problems.push(format!("{}: {error}", path.display())),
+                    Err(error) => unreadable.push(Unreadable::new(&path, error)),
                 },
             }
         }
+        // Templates are made again.
+        unreadable.retain(|one| !one.id.starts_with(TEMPLATE));
         Ok((
             Self {
                 faults,
@@ -146,7 +149,7 @@ impl Store {
                 writing: Mutex::default(),
                 developed: Condvar::new(),
             },
-            problems,
+            unreadable,
         ))
     }
 

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{CreateError, StoreError};
 use crate::folder::{Folder, make_passable};
 use crate::image::{DEFAULT, Image, Images, machine};
-use crate::model::{Capability, Report, Snapshot, Spec};
+use crate::model::{Capability, Reaped, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::process::cgroup::Hierarchies;
 use crate::process::{AGENT, shell, sys};
@@ -57,7 +57,7 @@ const TEMPLATES: &str = "machines";
 pub struct Qemu {
     inner: Arc<Inner>,
     keeper: Option<JoinHandle<()>>,
-    reaped: crate::process::Reaped,
+    reaped: Reaped,
 }
 
 /// What machines need of their backend.
@@ -117,8 +117,8 @@ impl Qemu {
             .canonicalize()
             .map_err(io("opening the folder of images"))?;
         let hierarchies = Hierarchies::find();
-        let groups = hierarchies.reap(|name| name.starts_with(&prefix));
-        let (store, problems) =
+        let worlds = hierarchies.reap(|name| name.starts_with(&prefix));
+        let (store, unreadable) =
             Store::open(data.join("snapshots")).map_err(io("reading snapshots"))?;
         let store = Arc::new(store);
         let (keep, wanted) = channel::<String>();
@@ -162,17 +162,8 @@ impl Qemu {
         Ok(Self {
             inner,
             keeper: Some(keeper),
-            reaped: crate::process::Reaped {
-                worlds: groups,
-                groups,
-                problems,
-            },
+            reaped: Reaped { worlds, unreadable },
         })
-    }
-
-    /// What this start removed of a former run.
-    pub fn reaped(&self) -> &crate::process::Reaped {
-        &self.reaped
     }
 
     /// A machine that boots, as the first of its sizes does; [`Backend::create`] goes on from where such a one
@@ -485,6 +476,10 @@ fn check(spec: &Spec) -> Result<(), CreateError> {
 impl Backend for Qemu {
     fn name(&self) -> &'static str {
         "qemu"
+    }
+
+    fn reaped(&self) -> &Reaped {
+        &self.reaped
     }
 
     fn report(&self) -> Report {

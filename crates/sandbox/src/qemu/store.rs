@@ -22,7 +22,7 @@ use super::memory::Memory;
 use super::monitor::Accelerator;
 use crate::archive;
 use crate::error::{CreateError, StoreError};
-use crate::model::Snapshot;
+use crate::model::{Snapshot, Unreadable};
 use crate::process::sys;
 
 const VERSION: u32 = 1;
@@ -111,9 +111,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Store {
     /// Reads a folder, and removes what a killed run left half written. Says what it could not read.
-    pub(super) fn open(folder: PathBuf) -> io::Result<(Self, Vec<String>)> {
+    pub(super) fn open(folder: PathBuf) -> io::Result<(Self, Vec<Unreadable>)> {
         fs::create_dir_all(&folder)?;
-        let (mut state, mut problems) = (State::default(), Vec::new());
+        let (mut state, mut unreadable) = (State::default(), Vec::new());
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             if !path.is_dir() {
@@ -121,17 +121,16 @@ impl Store {
             }
             match fs::read(path.join(MANIFEST)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
-                Err(error) => problems.push(format!("{}: {error}", path.display())),
+                Err(error) => unreadable.push(Unreadable::new(&path, error)),
                 Ok(bytes) => match serde_json::from_slice::<Stored>(&bytes) {
                     Ok(stored) if stored.version == VERSION => {
                         drop(state.stored.insert(stored.snapshot.id.clone(), stored))
                     }
-                    Ok(stored) => problems.push(format!(
-                        "{}: version {} is not known here",
-                        path.display(),
-                        stored.version
+                    Ok(stored) => unreadable.push(Unreadable::new(
+                        &path,
+                        format!("version {} is not known here", stored.version),
                     )),
-                    Err(error) => problems.push(format!("{}: {error}", path.display())),
+                    Err(error) => unreadable.push(Unreadable::new(&path, error)),
                 },
             }
         }
@@ -140,7 +139,7 @@ impl Store {
             state: Mutex::new(state),
             files: Mutex::default(),
         };
-        Ok((store, problems))
+        Ok((store, unreadable))
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Stored> {

@@ -539,7 +539,7 @@ fn machines_of_a_killed_program_are_ended_by_the_next() {
     victim.kill().unwrap();
     victim.wait().unwrap();
     let backend = open(folder.path());
-    assert_eq!(backend.reaped().machines, 4);
+    assert_eq!(backend.reaped().worlds, 4);
     assert_eq!(left(folder.path(), &during), Vec::<String>::new());
     assert_eq!(backend.restore(&id, &small()).unwrap().say("peek 1"), "7");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Outside, Stdio};
 use std::time::{Duration, Instant};
 
-use worldline_sandbox::{Backend, Fault, Process, Settings, Spec};
+use worldline_sandbox::{Backend, Fault, Process, Settings, Spec, Standing};
 
 use crate::{Play, Promise, images, open, quiet, world};
 
@@ -298,11 +298,11 @@ fn a_damaged_manifest_is_named_and_the_others_are_kept(_: &dyn Backend) {
         .join("manifest.json");
     fs::write(&manifest, "{\"version\": 99").unwrap();
     let process = open(folder.path().into()).unwrap();
-    assert!(
-        process.reaped().problems[0].contains(&bad),
-        "{:?}",
-        process.reaped()
-    );
+    let unreadable = &process.reaped().unreadable;
+    assert_eq!(unreadable[0].id, bad, "{unreadable:?}");
+    let why = Standing::Unreadable(&unreadable[0].why);
+    assert_eq!(process.standing("process", &bad), why);
+    assert_eq!(process.standing("process", "snapshot-x"), Standing::Gone);
     assert_eq!(
         process
             .snapshots()

@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Trial};
 use worldline_sandbox::image::DEFAULT;
 use worldline_sandbox::{
     Backend, Cell, Command, CreateError, ExecError, FileError, ImageError, Process, Qemu, Sandbox,
-    Settings, Spec, StoreError,
+    Settings, Spec, Standing, StoreError,
 };
 
 use crate::outer::Outer;
@@ -762,8 +762,16 @@ fn what_is_half_kept_is_gone_and_what_is_damaged_is_named(_: &dyn Backend) {
     let manifest = kept.join(&bad).join("manifest.json");
     fs::write(&manifest, "{\"version\": 99").unwrap();
     let backend = open(folder.path().into());
-    let problems = &backend.reaped().problems;
-    assert!(problems[0].contains(&bad), "{problems:?}");
+    let unreadable = &backend.reaped().unreadable;
+    assert_eq!(unreadable[0].id, bad, "{unreadable:?}");
+    let why = Standing::Unreadable(&unreadable[0].why);
+    assert_eq!(backend.standing("qemu", &bad), why);
+    assert_eq!(backend.standing("qemu", &good), Standing::Here);
+    assert_eq!(backend.standing("qemu", "snapshot-half"), Standing::Gone);
+    assert_eq!(
+        backend.standing("firecracker", "snapshot-x"),
+        Standing::Away
+    );
     assert!(!half.exists() && manifest.exists());
     let known: Vec<String> = backend.snapshots().into_iter().map(|one| one.id).collect();
     assert_eq!(known, [good]);
