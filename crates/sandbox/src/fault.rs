@@ -1,5 +1,6 @@
 //! Points at which a test has this program killed, to see what the next start finds.
 
+use crate::host;
 use thiserror::Error;
 
 /// A step of keeping a world or going on from a snapshot.
@@ -70,7 +71,7 @@ impl Faults {
     /// Ends this program here, as `kill -9` would, if this is the point.
     pub(crate) fn at(self, point: Fault) {
         if self.0 == Some(point) {
-            crate::process::end_at_once();
+            host::end_at_once();
         }
     }
 }

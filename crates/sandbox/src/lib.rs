@@ -42,8 +42,10 @@ mod fault;
 pub mod firecracker;
 mod folder;
 mod guest;
+mod host;
 pub mod image;
 pub mod limits;
+mod link;
 mod model;
 mod network;
 // The agent compiles these two as well, and each side uses its half.

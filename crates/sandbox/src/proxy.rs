@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::host;
 use crate::network::Names;
-use crate::process::sys;
 
 /// Where it listens in a world.
 pub(crate) const PORT: u16 = 61_080;
@@ -64,7 +64,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        sys::stop_listening(&self.0);
+        host::stop_listening(&self.0);
     }
 }
 

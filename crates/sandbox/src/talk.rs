@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{CreateError, ExecError, FileError};
 use crate::limits::{ANSWER, APPETITE, GRACE, HEARTBEAT, MAX_CODE, MAX_FILE, MAX_UNTAKEN, PULSE};
+use crate::link::{Call, Event, Link, gone};
 use crate::model::{Cell, Command, Outcome, Spec, Stream};
-use crate::process::link::{Call, Event, Link, gone};
 use crate::proxy;
 use crate::wire::{self, Put, kind};
 use crate::{Output, Running, Said};

@@ -151,6 +151,9 @@ const APART: &[(&str, &[&str])] = &[
     ("clients/python/Cargo.toml", &["abi", "mamba2", "cartridge"]),
 ];
 
+/// Backends of code worlds, side by side: none knows another.
+const BACKENDS: [&str; 3] = ["process", "firecracker", "qemu"];
+
 pub(super) fn check(sources: &[Source]) -> Outcome<Vec<String>> {
     let mut problems = dependencies(&tree()?);
     for source in sources {
@@ -158,6 +161,7 @@ pub(super) fn check(sources: &[Source]) -> Outcome<Vec<String>> {
         problems.extend(top_comment(&source.path, text));
         problems.extend(words(&source.path, text));
         problems.extend(apart(&source.path, text));
+        problems.extend(backends(&source.path, text));
     }
     Ok(problems)
 }
@@ -293,6 +297,21 @@ fn words(path: &str, text: &str) -> Vec<String> {
     problems
 }
 
+fn backends(path: &str, text: &str) -> Vec<String> {
+    let inside = path.strip_prefix("crates/sandbox/src/").unwrap_or_default();
+    let Some((own, _)) = inside
+        .split_once('/')
+        .filter(|(own, _)| BACKENDS.contains(own))
+    else {
+        return Vec::new();
+    };
+    let others = BACKENDS.iter().filter(|other| **other != own);
+    others
+        .filter(|other| text.contains(&format!("crate::{other}::")))
+        .map(|other| format!("{path}: {own} must never know {other}"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,6 +351,14 @@ mod tests {
         let manifest = "worldline-abi = { path = \"x\" }\nworldline-arena = { path = \"y\" }\n";
         assert_eq!(apart(APART[0].0, manifest).len(), 1);
         assert!(apart("crates/server/Cargo.toml", manifest).is_empty());
+    }
+
+    #[test]
+    fn a_backend_that_learns_of_another_is_found() {
+        let text = "use crate::process::link;\n";
+        assert_eq!(backends("crates/sandbox/src/qemu/world.rs", text).len(), 1);
+        assert!(backends("crates/sandbox/src/process/world.rs", text).is_empty());
+        assert!(backends("crates/sandbox/src/lib.rs", text).is_empty());
     }
 
     #[test]

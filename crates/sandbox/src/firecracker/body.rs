@@ -15,9 +15,9 @@ use super::network::TAP;
 use super::store::{Linux, Store, Stored};
 use super::{Inner, sparse};
 use crate::error::{CreateError, SnapshotError};
+use crate::host::fresh;
 use crate::limits::MAX_NAME;
 use crate::model::{Snapshot, Spec, Stats};
-use crate::process::fresh;
 
 /// The guest's address for sockets to the host.
 const CID: u32 = 3;

@@ -18,8 +18,8 @@ use super::api::Api;
 use super::network::Namespace;
 use super::{Host, Jail};
 use crate::error::CreateError;
-use crate::process::cgroup::{Group, Limits};
-use crate::process::fresh;
+use crate::host::cgroup::{Group, Limits};
+use crate::host::{self, fresh};
 
 /// Folders of machines, with a jail and without.
 pub(super) const MACHINES: &str = "machines";
@@ -342,7 +342,7 @@ impl Host {
             limited = true;
         }
         if limited {
-            command.args(["--parent-cgroup", crate::process::cgroup::PARENT]);
+            command.args(["--parent-cgroup", crate::host::cgroup::PARENT]);
             command.args(["--cgroup-version", &version.to_string()]);
         }
     }
@@ -379,7 +379,7 @@ fn end_former(top: &Path) {
     let Ok(pid) = pid.parse::<u32>() else { return };
     let is_it = || begun(pid).as_deref() == Some(then);
     if is_it() {
-        crate::process::kill(pid as i32);
+        host::kill(pid as i32);
         let until = Instant::now() + START;
         while is_it() && Instant::now() < until {
             thread::sleep(START_POLL);

@@ -21,7 +21,6 @@ mod network;
 mod serial;
 mod sparse;
 mod store;
-mod sys;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -41,15 +40,15 @@ use store::{Linux, SNAPSHOTS, Store, Stored};
 
 use crate::error::{CreateError, StoreError};
 use crate::folder::Folder;
+use crate::host::cgroup::Hierarchies;
+use crate::host::owner;
 use crate::image::machine::first_root;
 use crate::image::{Image, Images};
 use crate::limits::MEMORY_MIB;
+use crate::link::AGENT;
 use crate::model::{Reaped, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::pool::Pool;
-use crate::process::AGENT;
-use crate::process::cgroup::Hierarchies;
-use crate::process::shell::owner;
 use crate::{Backend, Sandbox, guest, talk};
 
 /// The guest without an operating system, as people choose it. Every other image is Linux.

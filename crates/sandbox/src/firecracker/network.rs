@@ -6,8 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::sys;
-use crate::process::sys::leave_network;
+use crate::host::{self, leave_network};
 
 /// The folder of names of networks.
 const NETWORKS: &str = "networks";
@@ -32,8 +31,8 @@ impl Namespace {
         // A thread's network can be another than its program's, so a thread makes it.
         let made = thread::spawn(move || {
             leave_network()?;
-            sys::bind(Path::new("/proc/thread-self/ns/net"), &onto)?;
-            sys::make_tap(TAP, owner)
+            host::bind(Path::new("/proc/thread-self/ns/net"), &onto)?;
+            host::make_tap(TAP, owner)
         });
         let made = made
             .join()
@@ -50,7 +49,7 @@ impl Namespace {
 }
 
 fn remove(path: &Path) {
-    let _ = sys::unbind(path);
+    let _ = host::unbind(path);
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(network = %path.display(), "a machine's network stays: {error}");
     }

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::host;
 use sha2::{Digest, Sha256};
-
-use super::sys;
 
 /// Bytes that are moved at a time.
 const PIECE: usize = 1 << 20;
@@ -15,7 +14,7 @@ const PIECE: usize = 1 << 20;
 fn pieces(of: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut buffer = Vec::new();
     let mut at = 0;
-    while let Some((start, end)) = sys::next_data(of, at)? {
+    while let Some((start, end)) = host::next_data(of, at)? {
         at = start;
         while at < end {
             let count = PIECE.min((end - at) as usize);
@@ -30,7 +29,7 @@ fn pieces(of: &File, mut each: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::
 
 /// Makes `to` a copy of `from`: sharing its blocks where the file system can, else without its holes.
 pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
-    if sys::reflink(from, to).is_ok() {
+    if host::reflink(from, to).is_ok() {
         return Ok(());
     }
     to.set_len(from.metadata()?.len())?;

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use super::descriptors;
 use super::sys::{self, Frozen, PageRange, Stopped, register};
+use crate::host;
 use crate::plan::{COPY, Extent, GROWS_DOWN, LOADER_END, LOADER_START, Region, SHARED, source};
 use crate::wire::{Put, Take};
 
@@ -110,7 +111,7 @@ fn read_distant(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut at = 0;
     while at < buffer.len() {
         let rest = &mut buffer[at..];
-        at += match sys::read_memory(pid, address + at as u64, rest) {
+        at += match host::read_memory(pid, address + at as u64, rest) {
             Ok(count) if count > 0 => count,
             // A page past the end of its file cannot be read by its owner either.
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
@@ -397,7 +398,7 @@ fn hold_shared(pid: i32, pieces: &mut [Piece]) -> Result<(), Failure> {
     }
     for piece in pieces.iter_mut().filter(|piece| piece.write == Keep::Held) {
         piece.held = vec![0; (piece.region.end - piece.region.start) as usize];
-        sys::read_memory(pid, piece.region.start, &mut piece.held)
+        host::read_memory(pid, piece.region.start, &mut piece.held)
             .map_err(io("reading shared memory"))?;
     }
     Ok(())
@@ -600,7 +601,7 @@ impl State {
         let scratch = (registers[register::RSP] - 1024) & !63;
         let read = |length: usize| {
             let mut bytes = vec![0; length];
-            sys::read_memory(pid, scratch, &mut bytes).map(|_| bytes)
+            host::read_memory(pid, scratch, &mut bytes).map(|_| bytes)
         };
         let mut signals = Vec::new();
         let caught = status(pid, "SigCgt:")? | status(pid, "SigIgn:")?;
@@ -782,7 +783,7 @@ fn call_instruction(pid: i32, pieces: &[Piece]) -> io::Result<u64> {
         return Err(io::Error::other("the process has no [vdso]"));
     };
     let mut code = vec![0; (end - start).min(16 * PAGE) as usize];
-    let count = sys::read_memory(pid, start, &mut code)?;
+    let count = host::read_memory(pid, start, &mut code)?;
     let at = code[..count]
         .windows(2)
         .position(|pair| pair == [0x0f, 0x05]);

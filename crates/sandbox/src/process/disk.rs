@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlin
 use std::path::Path;
 
 use super::sys;
+use crate::host;
 
 const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
 
@@ -42,7 +43,7 @@ pub(super) fn mark_opaque(folder: &Path) -> io::Result<()> {
 
 /// Marks a file of the layers below as removed.
 pub(super) fn mark_removed(at: &Path) -> io::Result<()> {
-    sys::make_node(at, libc::S_IFCHR, 0)?;
+    host::make_node(at, libc::S_IFCHR, 0)?;
     let owner = fs::symlink_metadata(at.parent().unwrap_or(at))?;
     lchown(at, Some(owner.uid()), Some(owner.gid()))
 }
@@ -133,7 +134,7 @@ fn place(from: &Path, to: &Path, meta: &Metadata) -> io::Result<u64> {
     } else if kind.is_file() {
         bytes = copy(from, to)?;
     } else if kind.is_char_device() || kind.is_fifo() {
-        sys::make_node(to, meta.mode(), meta.rdev())?;
+        host::make_node(to, meta.mode(), meta.rdev())?;
     } else {
         return Ok(0); // A socket is nothing without the process that listens on it.
     }
@@ -144,7 +145,7 @@ fn place(from: &Path, to: &Path, meta: &Metadata) -> io::Result<u64> {
 fn copy(from: &Path, to: &Path) -> io::Result<u64> {
     let (mut source, mut target) = (File::open(from)?, File::create_new(to)?);
     let length = source.metadata()?.len();
-    if sys::reflink(&source, &target).is_err() {
+    if host::reflink(&source, &target).is_err() {
         io::copy(&mut source, &mut target)?;
     }
     Ok(length)

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::cgroup::Hierarchies;
 use super::sys;
+use crate::host;
+use crate::host::cgroup::Hierarchies;
 use crate::model::{Capability, Report};
 
 /// Whether the kernel restricts files by path.
@@ -51,7 +52,7 @@ pub(super) fn report(hierarchies: &Hierarchies, pager: bool) -> Report {
     );
     say(
         "administrator",
-        sys::is_root(),
+        host::is_root(),
         "worlds run as users of no one's".into(),
         "worlds run as you: their processes have your rights where a namespace does not hold, and no control group may limit them",
     );

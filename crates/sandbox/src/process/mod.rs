@@ -2,17 +2,15 @@
 //! `shell` (an empty world), `world` (one that runs), `capture` (its picture), `store` (what is kept).
 
 mod capture;
-pub(crate) mod cgroup;
 mod descriptors;
 mod disk;
 mod doctor;
 mod filter;
 mod keeper;
-pub(crate) mod link;
 mod pager;
-pub(crate) mod shell;
+mod shell;
 mod store;
-pub(crate) mod sys;
+mod sys;
 mod userfault;
 mod world;
 
@@ -27,17 +25,17 @@ use sha2::{Digest, Sha256};
 use crate::error::{CreateError, StoreError};
 use crate::fault::{Fault, Faults};
 use crate::folder::{Folder, make_passable};
+use crate::host;
+use crate::host::cgroup::Hierarchies;
 use crate::image::{Image, ImageError, Images, Machine};
 use crate::limits::{DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
+use crate::link::AGENT;
 use crate::model::{Command, Reaped, Report, Snapshot, Spec};
 use crate::network::Names;
 use crate::pool::Pool;
 use crate::{Backend, Sandbox};
 
-use cgroup::Hierarchies;
 use keeper::Keeper;
-pub(crate) use shell::fresh;
-pub(crate) use sys::{end_at_once, kill};
 
 use pager::Pager;
 use shell::{Host, Shell, WORLDS};
@@ -117,7 +115,7 @@ impl Process {
         let (store, unreadable) = Store::open(data.join(SNAPSHOTS), Faults(settings.fault))
             .map_err(io("reading snapshots"))?;
         reaped.unreadable = unreadable;
-        let agent = sys::program(c"worldline-agent", AGENT).map_err(io("making the agent"))?;
+        let agent = host::program(c"worldline-agent", AGENT).map_err(io("making the agent"))?;
         let filter = filter::compile()
             .map_err(|error| io("compiling the filter")(io::Error::other(error)))?;
         let host = Arc::new(Host {
@@ -134,7 +132,7 @@ impl Process {
         let pool = Pool::new(settings.pool, move || maker.make());
         let inner = Arc::new(Inner {
             keeper: Keeper::start(Arc::clone(&store)).map_err(io("starting a thread"))?,
-            images: Images::new(images, shell::owner()),
+            images: Images::new(images, host::owner()),
             pool: pool.map_err(io("starting a thread"))?,
             pager: Pager::start().ok().map(Arc::new),
             host,
@@ -206,9 +204,6 @@ impl Process {
     }
 }
 
-/// The agent's program.
-pub(crate) static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
-
 impl Inner {
     fn forget(&self, id: &str) {
         self.worlds
@@ -248,7 +243,7 @@ impl Inner {
         for part in [
             image.digest.as_str(),
             crate::talk::KERNEL,
-            &sys::kernel_release(),
+            &host::kernel_release(),
             env!("CARGO_PKG_VERSION"),
         ] {
             hash.update(part);
@@ -261,7 +256,7 @@ impl Inner {
         }
         let io = |doing| move |source| CreateError::Io { doing, source };
         // Two of the same kind differ in their addresses, and are never to be taken for each other.
-        let id = shell::fresh(&kind).map_err(io("naming the template"))?;
+        let id = host::fresh(&kind).map_err(io("naming the template"))?;
         let shell = self.pool.take().map_err(io("making a world"))?;
         let spec = Spec {
             disk_mib: 64,
@@ -287,7 +282,7 @@ impl Inner {
         stored: &store::Stored,
     ) -> Result<Arc<World>, CreateError> {
         check(spec)?;
-        let now = sys::kernel_release();
+        let now = host::kernel_release();
         if stored.kernel != now {
             return Err(CreateError::OtherKernel {
                 id: stored.snapshot.id.clone(),

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::{self, JoinHandle};
 
 use super::capture::{self, Picture};
-use super::sys;
 use super::userfault::{self, Event, PAGE, Window};
+use crate::host;
 
 /// How much is brought for one page that is touched.
 const AROUND: u64 = 64 << 10;
@@ -67,7 +67,7 @@ impl Draft {
 
     /// Writes it to its file, and to those who have asked meanwhile.
     pub(super) fn write(&self, pages: &Path) -> io::Result<()> {
-        let mut out = sys::private_file(pages)?;
+        let mut out = host::private_file(pages)?;
         let mut buffer = vec![0; CHUNK as usize];
         let mut at = 0;
         while at < self.picture.written {

@@ -9,25 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cgroup::{Group, Hierarchies, Limits};
 use super::disk;
-use super::link::Link;
 use super::store::{DISK, SNAPSHOTS};
 use super::sys::{self, Child};
+use crate::host::cgroup::{Group, Hierarchies, Limits};
+use crate::host::{self, FIRST_USER, fresh, owner};
 use crate::limits::{DISK_MIB, MAX_OPEN_FILES, MAX_PROCESSES};
+use crate::link::Link;
 use crate::model::Spec;
 use crate::wire::{Put, kind};
-
-/// The first of the host's user numbers that worlds see as 0 and up.
-pub(crate) const FIRST_USER: u32 = 0x7000_0000;
-/// Who owns the files of images: the worlds' first user, or this program's own where it may give nothing away.
-pub(crate) fn owner() -> (u32, u32) {
-    if sys::is_root() {
-        (FIRST_USER, FIRST_USER)
-    } else {
-        sys::identity()
-    }
-}
 
 /// How many they see.
 pub(super) const USERS: u32 = 65_536;
@@ -217,24 +207,17 @@ fn limits(spec: &Spec) -> Limits {
     }
 }
 
-/// A name that nothing else has.
-pub(crate) fn fresh(what: &str) -> io::Result<String> {
-    let mut bytes = [0u8; 8];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(format!("{what}-{:016x}", u64::from_le_bytes(bytes)))
-}
-
 /// Maps users and groups: a range of no one's for the administrator, only oneself for others.
 fn map_users(pid: i32) -> io::Result<()> {
-    let (user, group) = sys::identity();
+    let (user, group) = host::identity();
     let map = |outside: u32| {
-        if sys::is_root() {
+        if host::is_root() {
             format!("0 {FIRST_USER} {USERS}")
         } else {
             format!("0 {outside} 1")
         }
     };
-    if !sys::is_root() {
+    if !host::is_root() {
         fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
     }
     fs::write(format!("/proc/{pid}/uid_map"), map(user))?;

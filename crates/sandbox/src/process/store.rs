@@ -21,11 +21,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::disk;
 use super::pager::{Draft, Memory, Pager};
-use super::shell::{FIRST_USER, USERS};
-use super::{disk, sys};
+use super::shell::USERS;
 use crate::error::StoreError;
 use crate::fault::{Fault, Faults};
+use crate::host::{self, FIRST_USER};
 use crate::model::{Snapshot, Unreadable};
 
 const VERSION: u32 = 1;
@@ -73,7 +74,7 @@ impl Stored {
             disk,
             folder: String::new(),
             environment: Vec::new(),
-            kernel: super::sys::kernel_release(),
+            kernel: host::kernel_release(),
             forgotten: false,
             template: false,
         }
@@ -455,7 +456,7 @@ impl Store {
         };
         let mut archive = tar::Archive::new(from);
         archive.set_preserve_permissions(true);
-        archive.set_preserve_ownerships(sys::is_root());
+        archive.set_preserve_ownerships(host::is_root());
         let (mut id, mut replaced, mut removed) = (String::new(), Vec::new(), Vec::new());
         let staging = self.folder.join(".import");
         let _ = disk::remove_all(&staging);
@@ -577,7 +578,7 @@ fn claim(folder: &Path) -> Result<(), StoreError> {
         source,
     };
     fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).map_err(io)?;
-    let (user, group) = sys::identity();
+    let (user, group) = host::identity();
     lchown(folder, Some(user), Some(group)).map_err(io)?;
     for part in [PAGES, PLAN, MANIFEST] {
         let part = folder.join(part);
@@ -590,7 +591,7 @@ fn claim(folder: &Path) -> Result<(), StoreError> {
         fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(io)?;
         lchown(&part, Some(user), Some(group)).map_err(io)?;
     }
-    if sys::is_root() {
+    if host::is_root() {
         owned_by_worlds(&folder.join(DISK))
     } else {
         Ok(())

@@ -15,11 +15,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::capture::{self, Failure};
 use super::pager::{self, Draft, Memory, Pager};
-use super::shell::{Shell, UPPER, file_sizes, fresh, put_limit};
+use super::shell::{Shell, UPPER, file_sizes, put_limit};
 use super::store::{DISK, PAGES, PLAN, Pages, Store, Stored};
 use super::{Inner, disk, sys};
 use crate::error::{CreateError, ExecError, FileError, ResizeError, SnapshotError};
 use crate::fault::Fault;
+use crate::host::{self, fresh};
 use crate::limits::{DISK_MIB, ENDING, ENDING_POLL, MAX_DISK_LAYERS, MAX_NAME, START};
 use crate::model::{Cell, Command, Outcome, Snapshot, Spec, Stats};
 use crate::network::Names;
@@ -141,11 +142,11 @@ impl Job {
         let folder = self.store.path(id);
         self.store.draft(id, &draft);
         // Nobody waits for the rest.
-        sys::be_modest();
+        host::be_modest();
         let picture = &draft.picture;
         let written = draft.write(&folder.join(PAGES)).and_then(|()| {
             self.store.faults.at(Fault::SnapshotPages);
-            sys::private_file(&folder.join(PLAN))?.write_all(&picture.plan)
+            host::private_file(&folder.join(PLAN))?.write_all(&picture.plan)
         });
         if let Err(error) = &written {
             tracing::error!(snapshot = id, "its memory cannot be written: {error}");
@@ -353,7 +354,7 @@ impl World {
         let spans = pager::spans(plan, &early)?;
         self.early = Arc::new(early.into_iter().flatten().collect());
         // Without the descriptor the loader has failed, and says why itself.
-        if let (_, Some(faults)) = sys::receive(&gate, &mut [0])? {
+        if let (_, Some(faults)) = host::receive(&gate, &mut [0])? {
             pager.add(faults, spans, &self.early)?;
             (&gate).write_all(&[1])?;
         }

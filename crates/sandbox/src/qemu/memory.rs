@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{MemfdFlags, SealFlags};
 use sha2::{Digest, Sha256};
 
-use crate::process::sys;
+use crate::host;
 
 pub(super) const PAGE: usize = 4096;
 /// Pages that are copied at once.
@@ -261,7 +261,7 @@ fn find(pid: i32, count: usize) -> io::Result<u64> {
 
 fn read_exact(pid: i32, mut from: u64, mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
-        let count = sys::read_memory(pid, from, buffer)?;
+        let count = host::read_memory(pid, from, buffer)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

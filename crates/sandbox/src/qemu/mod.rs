@@ -28,11 +28,12 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
 use crate::folder::{Folder, make_passable};
+use crate::host;
+use crate::host::cgroup::Hierarchies;
 use crate::image::{DEFAULT, Image, Images, machine};
+use crate::link::AGENT;
 use crate::model::{Capability, Reaped, Report, Snapshot, Spec};
 use crate::network::Names;
-use crate::process::cgroup::Hierarchies;
-use crate::process::{AGENT, shell, sys};
 use crate::{Backend, Sandbox, Settings, guest, talk};
 
 use memory::Memory;
@@ -125,7 +126,7 @@ impl Qemu {
         let keeper = {
             let store = Arc::clone(&store);
             let work = move || {
-                sys::be_modest();
+                host::be_modest();
                 for id in wanted {
                     if let Err(error) = store.keep(&id) {
                         tracing::error!(
@@ -147,7 +148,7 @@ impl Qemu {
             translated,
             starter: Starter::default(),
             version: version(),
-            images: Images::new(images.clone(), shell::owner()),
+            images: Images::new(images.clone(), host::owner()),
             folder: images,
             store,
             pool,
@@ -260,7 +261,7 @@ impl Inner {
         memory: &Memory,
         begin: Begin,
     ) -> io::Result<Ready> {
-        let id = shell::fresh("world")?;
+        let id = host::fresh("world")?;
         let name = format!("{}-{id}", self.prefix);
         let parts = Parts {
             accelerator: self.accelerator(),
@@ -520,7 +521,7 @@ impl Backend for Qemu {
         );
         say(
             "administrator",
-            sys::is_root(),
+            host::is_root(),
             "monitors run as a user of no one's".into(),
             "monitors run as you",
         );

@@ -17,9 +17,8 @@ use serde_json::{Value, json};
 use super::memory::Memory;
 use super::zygote::{Copy, Starter};
 use crate::guest;
-use crate::process::cgroup::{Group, Hierarchies, Limits};
-use crate::process::shell::FIRST_USER;
-use crate::process::sys;
+use crate::host::cgroup::{Group, Hierarchies, Limits};
+use crate::host::{self, FIRST_USER};
 
 /// The program.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -210,17 +209,17 @@ pub(super) const DEVICE: &str = "/dev/kvm";
 
 /// Prepares a thread that starts monitors, if it may. Those that need no KVM find none.
 pub(super) fn set_apart(accelerator: Accelerator) {
-    if !sys::is_root() {
+    if !host::is_root() {
         return;
     }
     // What has no network of this host's can give none to a machine that breaks out into it.
-    if let Err(error) = sys::leave_network() {
+    if let Err(error) = host::leave_network() {
         tracing::warn!("monitors are in this host's network: {error}");
     }
     if accelerator == Accelerator::Kvm
         && fs::metadata(DEVICE)
             .is_ok_and(|device| !is_open_to_all(&device) && group(&device).is_none())
-        && let Err(error) = sys::own_device(Path::new(DEVICE), FIRST_USER, &std::env::temp_dir())
+        && let Err(error) = host::own_device(Path::new(DEVICE), FIRST_USER, &std::env::temp_dir())
     {
         tracing::warn!("monitors cannot open {DEVICE}: {error}");
     }
@@ -241,7 +240,7 @@ pub(super) fn nobody(accelerator: Accelerator) -> Option<(u32, u32)> {
     let device = fs::metadata(DEVICE).ok();
     let kvm = device.filter(|_| accelerator == Accelerator::Kvm);
     let group = kvm.and_then(|device| group(&device)).unwrap_or(FIRST_USER);
-    sys::is_root().then_some((FIRST_USER, group))
+    host::is_root().then_some((FIRST_USER, group))
 }
 
 fn limits(mib: u32, vcpus: u32) -> Limits {

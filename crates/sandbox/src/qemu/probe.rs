@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::monitor::{Accelerator, DEVICE, PROGRAM, anonymous, nobody, set_apart};
-use crate::process::sys;
+use crate::host;
 
 /// How long a monitor may take to begin.
 const BEGIN: Duration = Duration::from_secs(20);
@@ -136,8 +136,8 @@ fn start(accelerator: Accelerator) -> io::Result<Child> {
     if let Some((user, group)) = nobody(accelerator) {
         command.uid(user).gid(group);
     }
-    sys::give(&mut command, vec![image.into()]);
-    sys::end_with_this_thread(&mut command);
+    host::give(&mut command, vec![image.into()]);
+    host::end_with_this_thread(&mut command);
     command.spawn()
 }
 

@@ -22,8 +22,8 @@ use super::memory::Memory;
 use super::monitor::Accelerator;
 use crate::archive;
 use crate::error::{CreateError, StoreError};
+use crate::host;
 use crate::model::{Snapshot, Unreadable};
-use crate::process::sys;
 
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
@@ -393,10 +393,10 @@ fn digest_of(bytes: &[u8]) -> String {
 
 fn write(folder: &Path, picture: &Picture, stored: &mut Stored) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut memory = BufWriter::with_capacity(1 << 20, sys::private_file(&folder.join(MEMORY))?);
+    let mut memory = BufWriter::with_capacity(1 << 20, host::private_file(&folder.join(MEMORY))?);
     let digest = picture.memory.save(&mut memory)?;
     memory.into_inner()?.sync_all()?;
-    let mut devices = sys::private_file(&folder.join(DEVICES))?;
+    let mut devices = host::private_file(&folder.join(DEVICES))?;
     devices.write_all(&picture.devices)?;
     devices.sync_all()?;
     stored.digests = [digest, digest_of(&picture.devices)];

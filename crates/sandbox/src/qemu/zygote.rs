@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::monitor::{Accelerator, PROGRAM, nobody, set_apart};
-use crate::process::sys;
+use crate::host;
 
 /// What is put before QEMU's own code.
 static ZYGOTE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zygote"));
@@ -85,7 +85,7 @@ impl Zygote {
     fn begin(accelerator: Accelerator) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(PATIENCE))?;
-        let code = sys::program(c"worldline-zygote", ZYGOTE)?;
+        let code = host::program(c"worldline-zygote", ZYGOTE)?;
         let mut command = Command::new(PROGRAM);
         command
             // So it stands in lists of processes, as all copies do. What is not held back by that code says its
@@ -100,8 +100,8 @@ impl Zygote {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        sys::give(&mut command, vec![OwnedFd::from(theirs), code]);
-        sys::without_huge_pages(&mut command);
+        host::give(&mut command, vec![OwnedFd::from(theirs), code]);
+        host::without_huge_pages(&mut command);
         Ok(Self {
             child: Mutex::new(apart(command, accelerator)?),
             line: Mutex::new(ours),
@@ -141,7 +141,7 @@ impl Zygote {
         let header: Vec<u8> = request.into_iter().flat_map(u32::to_ne_bytes).collect();
         let mut answer = [0; 4];
         let mut ask = || {
-            sys::send(&line, &header, given)?;
+            host::send(&line, &header, given)?;
             (&*line).write_all(text)?;
             (&*line).read_exact(&mut answer)
         };

@@ -1,6 +1,7 @@
 //! Control groups: what a world may use, and what it has used. Version 2, version 1, or both at once,
 //! as many hosts have them.
 
+use crate::host;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -378,7 +379,7 @@ impl Group {
             fs::write(file, "1")?;
         }
         for pid in self.processes()? {
-            super::sys::kill(pid);
+            host::kill(pid);
         }
         self.freeze(false).map(drop)
     }

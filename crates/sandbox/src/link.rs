@@ -10,9 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::sys;
+use crate::host;
 use crate::limits::{ANSWER, MAX_FILE, MAX_UNHEARD};
 use crate::wire::{self, Take, kind};
+
+/// The agent's program.
+pub(crate) static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
 /// Stack of the thread that listens to an agent.
 const LISTENER_STACK: usize = 128 << 10;
@@ -196,7 +199,7 @@ impl Link {
         let mut frame = wire::header(kind, call, payload.len()).to_vec();
         frame.extend(payload);
         let socket = self.socket().clone().ok_or_else(gone)?;
-        sys::send(&socket, &frame, descriptors)
+        host::send(&socket, &frame, descriptors)
     }
 
     /// Has the agent of a machine fall asleep: when this returns, nothing is on its way in either
@@ -277,7 +280,7 @@ impl Link {
         let mut pending = Vec::new();
         let mut buffer = vec![0; 64 << 10];
         let mut carried = None;
-        while let Ok((count @ 1.., descriptor)) = sys::receive(socket, &mut buffer) {
+        while let Ok((count @ 1.., descriptor)) = host::receive(socket, &mut buffer) {
             pending.extend(&buffer[..count]);
             carried = descriptor.or(carried);
             let mut at = 0;
