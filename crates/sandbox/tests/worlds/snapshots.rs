@@ -1,8 +1,8 @@
 //! Kept moments.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use worldline_sandbox::{Backend, Cell, SnapshotError, Spec, StoreError};
+use worldline_sandbox::{Backend, Cell, Sandbox, SnapshotError, Spec, StoreError};
 
 use crate::{Play, Promise, open, quiet, world};
 
@@ -198,12 +198,22 @@ fn what_cannot_be_kept_is_refused_by_name(backend: &dyn Backend) {
     assert_eq!(world.value("1"), "1");
 }
 
+/// Waits until a cell has come to where it says so; a busy machine takes its time.
+fn until_begun(world: &dyn Sandbox) {
+    let asked = Instant::now();
+    while world.read("/tmp/begun").is_err() {
+        assert!(asked.elapsed() < Duration::from_secs(60), "the cell begins");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn a_snapshot_in_mid_cell_goes_on_in_its_branch(backend: &dyn Backend) {
     let world = world(backend);
     let runner = world.clone();
-    let code = "import time\nn = 0\nbegun = time.time()\nwhile time.time() - begun < 1.5: n += 1\nopen('/tmp/done', 'w').write('yes'); n > 0";
+    let code = "import time\nn = 0\nopen('/tmp/begun', 'w').close()\nbegun = time.time()\n\
+                while time.time() - begun < 1.5: n += 1\nopen('/tmp/done', 'w').write('yes'); n > 0";
     let cell = std::thread::spawn(move || runner.value(code));
-    std::thread::sleep(Duration::from_millis(700));
+    until_begun(&*world);
     let snapshot = world.snapshot(None).unwrap();
     let branch = backend.restore(&snapshot.id, &Spec::default()).unwrap();
     assert_eq!(cell.join().unwrap(), "True");
@@ -217,10 +227,10 @@ fn a_snapshot_in_mid_cell_goes_on_in_its_branch(backend: &dyn Backend) {
 fn registers_survive_in_the_middle_of_a_computation(backend: &dyn Backend) {
     let world = world(backend);
     let code = "import numpy as np\na = np.arange(1, 2_000_001, dtype=np.float64)\nexpected = float(np.sqrt(a).sum())\n\
-                same = True\nimport time\nbegun = time.time()\nwhile time.time() - begun < 2: same &= float(np.sqrt(a).sum()) == expected\n";
+                same = True\nimport time\nopen('/tmp/begun', 'w').close()\nbegun = time.time()\nwhile time.time() - begun < 2: same &= float(np.sqrt(a).sum()) == expected\n";
     let runner = world.clone();
     let cell = std::thread::spawn(move || runner.value(code));
-    std::thread::sleep(Duration::from_millis(400));
+    until_begun(&*world);
     let mut branches = Vec::new();
     for _ in 0..4 {
         let snapshot = world.snapshot(None).unwrap();
