@@ -37,10 +37,10 @@ const result = (page) => page.getByRole('dialog', { name: 'Result' });
 
 /**
  * Waits for a frame, or for the end of the match: fighters fall off a stage by themselves, in a small
- * world within seconds.
+ * world within seconds. Answers whether the match goes on.
  */
-export async function untilFrameOrEnd(page, least) {
-  await Promise.any([untilFrame(page, least), result(page).waitFor()]);
+export function untilFrameOrEnd(page, least) {
+  return Promise.any([untilFrame(page, least).then(() => true), result(page).waitFor().then(() => false)]);
 }
 
 /** Ends a match, unless it ends by itself. */

@@ -117,7 +117,7 @@ fn a_snapshot_outlives_a_run_without_its_backend() {
 
     let without = ("WORLDLINE_FIRECRACKER", "no-such-program");
     let arcade = Arcade::over_with(arcade.stop(), &[without]);
-    let away = "1 snapshots are of a backend that does not run here now";
+    let away = "snapshots of a backend that does not run here now: 1 (kept;";
     let said = arcade.said.join("\n");
     assert!(said.contains(away), "{said}");
     assert!(listed(&arcade));

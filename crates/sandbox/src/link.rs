@@ -1,4 +1,4 @@
-//! The conversation with the agent of one world.
+//! The line to the agent of one world: calls go out, and what it says of each comes back.
 
 use std::collections::HashMap;
 use std::io;

@@ -147,26 +147,30 @@ pub(super) fn qemu(data: &Path) -> Result<Qemu, String> {
 }
 
 fn report(recovery: &Recovery) {
-    let count = |what: &[String], words: &str| {
+    let count = |what: &[String], words: &str, then: &str| {
         if !what.is_empty() {
-            println!("{} {words}", what.len());
+            println!("{words}: {} ({then})", what.len());
         }
     };
     count(
         &recovery.ended,
-        "worlds ended with the last run; their snapshots are kept",
+        "worlds that ended with the last run",
+        "their snapshots are kept",
     );
     count(
         &recovery.lost,
-        "snapshots were gone with it: of matches, or not written yet when it was killed",
+        "snapshots that are gone with it",
+        "of matches, or not written yet when it was killed",
     );
     count(
         &recovery.reaped,
-        "snapshots that no operation had finished were removed",
+        "snapshots that no operation had finished",
+        "removed",
     );
     count(
         &recovery.away,
-        "snapshots are of a backend that does not run here now, and are kept: `worldline doctor` says why",
+        "snapshots of a backend that does not run here now",
+        "kept; `worldline doctor` says why",
     );
     for one in &recovery.unreadable {
         eprintln!(
