@@ -544,12 +544,14 @@ impl Runtime {
                 .collect());
         }
         let (backend, _) = self.backend()?;
-        self.check_here(record)?;
         let sizes = new.sizes.or(record.sizes);
         let spec = spec(&record.image, sizes, new.seed, new.network.clone());
+        let explain = |error| self.explain(record, error);
         let made = match &record.source {
-            Source::Sandbox(own) if count == 1 => vec![backend.restore(own, &spec)?],
-            Source::Sandbox(own) => backend.branch(own, count, &spec)?,
+            Source::Sandbox(own) if count == 1 => {
+                vec![backend.restore(own, &spec).map_err(explain)?]
+            }
+            Source::Sandbox(own) => backend.branch(own, count, &spec).map_err(explain)?,
             _ => {
                 let seeded = |at: usize| Spec {
                     seed: spec.seed.map(|seed| {
@@ -572,21 +574,20 @@ impl Runtime {
             .collect())
     }
 
-    /// Refuses a snapshot that is registered, and that its backend cannot give now.
-    fn check_here(&self, record: &Snapshot) -> Result<(), WorldError> {
+    /// Why there is no world of a registered snapshot: its backend may only know that it has none.
+    fn explain(&self, record: &Snapshot, error: CreateError) -> WorldError {
         let id = record.id.clone();
-        match standing(record, &self.0.code) {
-            Standing::Unreadable(why) => Err(CreateError::Damaged {
+        match (&error, standing(record, &self.0.code)) {
+            (CreateError::NoSnapshot(_), Standing::Unreadable(why)) => CreateError::Damaged {
                 id,
                 why: why.into(),
             }
-            .into()),
-            Standing::Away => Err(WorldError::Away {
+            .into(),
+            (CreateError::NoSnapshot(_), Standing::Away) => WorldError::Away {
                 snapshot: id,
                 backend: record.backend.clone(),
-            }),
-            // The backend itself says of one that is gone.
-            Standing::Here | Standing::Gone => Ok(()),
+            },
+            _ => error.into(),
         }
     }
 

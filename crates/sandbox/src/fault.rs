@@ -1,7 +1,8 @@
 //! Points at which a test has this program killed, to see what the next start finds.
 
-use crate::host;
 use thiserror::Error;
+
+use crate::host;
 
 /// A step of keeping a world or going on from a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

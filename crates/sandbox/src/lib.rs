@@ -140,11 +140,7 @@ pub trait Backend: Send + Sync {
     fn snapshots(&self) -> Vec<Snapshot>;
 
     /// One snapshot.
-    fn snapshot(&self, id: &str) -> Option<Snapshot> {
-        self.snapshots()
-            .into_iter()
-            .find(|snapshot| snapshot.id == id)
-    }
+    fn snapshot(&self, id: &str) -> Option<Snapshot>;
 
     /// Where a snapshot is that was taken under the backend called `home`.
     fn standing(&self, home: &str, id: &str) -> Standing<'_> {

@@ -342,7 +342,7 @@ impl Host {
             limited = true;
         }
         if limited {
-            command.args(["--parent-cgroup", crate::host::cgroup::PARENT]);
+            command.args(["--parent-cgroup", host::cgroup::PARENT]);
             command.args(["--cgroup-version", &version.to_string()]);
         }
     }

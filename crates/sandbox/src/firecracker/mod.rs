@@ -565,6 +565,10 @@ impl Backend for Firecracker {
         self.inner.store.list()
     }
 
+    fn snapshot(&self, id: &str) -> Option<Snapshot> {
+        Some(self.inner.store.get(id)?.snapshot.clone())
+    }
+
     fn persist(&self, id: &str) -> Result<Snapshot, StoreError> {
         self.inner.store.keep(id)
     }

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::host;
 use sha2::{Digest, Sha256};
+
+use crate::host;
 
 /// Bytes that are moved at a time.
 const PIECE: usize = 1 << 20;

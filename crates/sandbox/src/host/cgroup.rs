@@ -1,13 +1,14 @@
 //! Control groups: what a world may use, and what it has used. Version 2, version 1, or both at once,
 //! as many hosts have them.
 
-use crate::host;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::kill;
 
 /// How often a group is tried to be removed while the exit of its last process is on its way through the
 /// kernel, and the wait between: four seconds, as a large world's memory takes time to go.
@@ -379,7 +380,7 @@ impl Group {
             fs::write(file, "1")?;
         }
         for pid in self.processes()? {
-            host::kill(pid);
+            kill(pid);
         }
         self.freeze(false).map(drop)
     }

@@ -1,5 +1,5 @@
-//! The calls of the kernel that the standard library has no words for and that more than one backend makes,
-//! each behind a safe function.
+//! The calls of the kernel that the standard library has no words for, each behind a safe function. Those by
+//! which worlds are processes are `process`'s own.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -14,6 +14,7 @@ use std::process::Command;
 
 use libc::{c_int, c_long, c_ulong, c_void};
 
+/// What a call of the kernel answers, or its error.
 pub(crate) fn check(answer: c_long) -> io::Result<c_long> {
     if answer < 0 {
         Err(io::Error::last_os_error())
@@ -22,6 +23,7 @@ pub(crate) fn check(answer: c_long) -> io::Result<c_long> {
     }
 }
 
+/// A path as the kernel takes it.
 pub(crate) fn path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::other("a zero byte in a path"))
 }
@@ -317,7 +319,7 @@ pub(crate) fn kernel_release() -> String {
         .to_owned()
 }
 
-/// Ends a process of a former run.
+/// Ends a process at once.
 pub(crate) fn kill(pid: i32) {
     // SAFETY: plain numbers.
     unsafe { libc::kill(pid, libc::SIGKILL) };

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::sys;
-use crate::host;
-use crate::host::cgroup::Hierarchies;
+use crate::host::{self, cgroup::Hierarchies};
 use crate::model::{Capability, Report};
 
 /// Whether the kernel restricts files by path.

@@ -25,8 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{CreateError, StoreError};
 use crate::fault::{Fault, Faults};
 use crate::folder::{Folder, make_passable};
-use crate::host;
-use crate::host::cgroup::Hierarchies;
+use crate::host::{self, cgroup::Hierarchies};
 use crate::image::{Image, ImageError, Images, Machine};
 use crate::limits::{DISK_SLACK, DISK_WATCH, MEMORY_MIB, PROCESSORS};
 use crate::link::AGENT;
@@ -36,7 +35,6 @@ use crate::pool::Pool;
 use crate::{Backend, Sandbox};
 
 use keeper::Keeper;
-
 use pager::Pager;
 use shell::{Host, Shell, WORLDS};
 use store::{SNAPSHOTS, Store, TEMPLATE};

@@ -28,8 +28,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{CreateError, StoreError};
 use crate::folder::{Folder, make_passable};
-use crate::host;
-use crate::host::cgroup::Hierarchies;
+use crate::host::{self, cgroup::Hierarchies};
 use crate::image::{DEFAULT, Image, Images, machine};
 use crate::link::AGENT;
 use crate::model::{Capability, Reaped, Report, Snapshot, Spec};
@@ -615,6 +614,10 @@ impl Backend for Qemu {
 
     fn snapshots(&self) -> Vec<Snapshot> {
         self.inner.store.list()
+    }
+
+    fn snapshot(&self, id: &str) -> Option<Snapshot> {
+        self.inner.store.get(id).map(|stored| stored.snapshot)
     }
 
     fn persist(&self, id: &str) -> Result<Snapshot, StoreError> {
